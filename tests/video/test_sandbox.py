@@ -1,0 +1,238 @@
+"""The decoding process: it crashes, hangs and babbles without harm, obeys its limits, and dies with its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trifocal import video
+from trifocal.errors import DecoderFailed, TrifocalError, VideoLimitExceeded
+from trifocal.video import Limits, Sampling
+from trifocal.video.reader import Video
+from trifocal.video.sandbox import Sandbox
+
+
+def gone(pid: int, *, within_s: float) -> bool:
+    """Whether a process that is not ours ends in time."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("how", "limits", "error", "words"),
+    [
+        ("crash", Limits(), DecoderFailed, r"crashed on h264\.bin \(signal SIGSEGV\)"),
+        ("exit", Limits(), DecoderFailed, r"crashed on h264\.bin \(exit status 7\)"),
+        ("hang", Limits(stall_s=0.5), DecoderFailed, r"no sign of life for 0\.5 s on h264\.bin and was stopped"),
+        ("hang", Limits(wall_s=0.5), VideoLimitExceeded, r"decoding h264\.bin took more than 0\.5 s"),
+        ("spin", Limits(cpu_s=1), VideoLimitExceeded, r"decoding h264\.bin took more than 1 CPU seconds"),
+        ("babble", Limits(), DecoderFailed, r"nonsense on h264\.bin"),
+        ("memory", Limits(), VideoLimitExceeded, "needs more memory than allowed"),
+        ("error", Limits(), DecoderFailed, r"failed with RuntimeError at _worker\.py:\d+"),
+    ],
+)
+@pytest.mark.parametrize("after", [0, 10])
+def test_a_failing_decoder_is_one_failed_video(
+    workshop: Any, how: str, limits: Limits, error: type[TrifocalError], words: str, after: int
+) -> None:
+    with Video(workshop.make("h264"), limits=Limits(), isolated=True, threads=1) as bystander:
+        begin = time.monotonic()
+        with (
+            pytest.raises(error, match=words) as caught,
+            Video(
+                workshop.make("h264"), limits=limits, isolated=True, threads=1, fault={"how": how, "after": after}
+            ) as opened,
+        ):
+            opened.read(Sampling.every())
+        assert time.monotonic() - begin < 5
+        assert type(caught.value) is error
+        assert caught.value.remedy
+        assert "\n" not in str(caught.value)
+        assert len(bystander.read(Sampling.every())) == 40
+
+
+def test_too_little_memory_is_told(workshop: Any, tmp_path: Path) -> None:
+    path = workshop.recipe(frames=2, height=1080, width=1920).write(tmp_path / "large.mp4")
+    with (
+        pytest.raises((VideoLimitExceeded, DecoderFailed)) as caught,
+        video.open(path, limits=Limits(memory_bytes=230 * 1024**2)) as opened,
+    ):
+        opened.read(Sampling.every())
+    assert "memory" in str(caught.value)
+
+
+def test_the_process_has_given_up_its_rights(workshop: Any) -> None:
+    limits = Limits(memory_bytes=1024**3, cpu_s=77)
+    with video.open(workshop.make("h264"), limits=limits) as opened:
+        box = opened._idle
+        assert isinstance(box, Sandbox)
+        proc = Path(f"/proc/{box.pid}")
+        held = {line[:25].strip(): line[25:].split()[:2] for line in (proc / "limits").read_text().splitlines()[1:]}
+        assert held["Max address space"] == [str(1024**3)] * 2
+        assert held["Max cpu time"] == ["77", "78"]
+        assert held["Max file size"] == held["Max core file size"] == ["0", "0"]
+        assert int(held["Max open files"][1]) <= 24
+        assert "NoNewPrivs:\t1" in (proc / "status").read_text()
+        if box.network_closed:
+            interfaces = (proc / "net" / "dev").read_text().splitlines()[2:]
+            assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+        # Nothing of this process's environment reaches it.
+        names = {entry.split(b"=")[0] for entry in (proc / "environ").read_bytes().split(b"\0") if entry}
+        assert names <= {b"PYTHONPATH", b"OPENBLAS_NUM_THREADS", b"OMP_NUM_THREADS", b"LC_CTYPE"}
+
+
+def test_it_can_open_nothing(workshop: Any) -> None:
+    with video.open(workshop.make("h264"), threads=2) as opened:
+        box = opened._idle
+        assert isinstance(box, Sandbox)
+        if not box.filtered:
+            pytest.skip("this kernel filters no system calls")
+        assert "Seccomp:\t2" in Path(f"/proc/{box.pid}/status").read_text()
+        # Threads of the decoder are still allowed.
+        assert len(opened.read(Sampling.every())) == 40
+    # A file, a socket, a process and a signal to another: all four are refused.
+    with (
+        pytest.raises(DecoderFailed, match=r"exit status 44"),
+        Video(
+            workshop.make("h264"), limits=Limits(), isolated=True, threads=1, fault={"how": "break out", "after": 0}
+        ) as opened,
+    ):
+        opened.read(Sampling.every())
+
+
+def test_everything_is_loaded_before_nothing_can_be_opened() -> None:
+    script = (
+        "import pkgutil, sys, av, trifocal.video._worker\n"
+        "names = [m.name for m in pkgutil.walk_packages(av.__path__, 'av.')]\n"
+        "print(*[n for n in names if n.split('.')[-1] in ('stream', 'codeccontext') and n not in sys.modules])\n"
+    )
+    missing = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert missing.strip() == ""
+
+
+def test_starting_is_quick(workshop: Any) -> None:
+    spans = []
+    for _ in range(3):
+        begin = time.monotonic()
+        video.probe(workshop.make("h264"))
+        spans.append(time.monotonic() - begin)
+    assert min(spans) < 2  # 0.15 s on an idle machine
+
+
+@pytest.mark.parametrize("state", ["idle", "hang", "spin"])
+def test_it_dies_with_its_parent(workshop: Any, state: str) -> None:
+    script = (
+        "import sys, threading\n"
+        "from pathlib import Path\n"
+        "from trifocal.video import Limits, Sampling\n"
+        "from trifocal.video.reader import Video\n"
+        "fault = None if sys.argv[2] == 'idle' else {'how': sys.argv[2], 'after': 5}\n"
+        "made = []\n"
+        # Opened in a thread that ends at once: the process must survive that, and not the end of the program.
+        "def begin(): made.append(Video(Path(sys.argv[1]), limits=Limits(), isolated=True, threads=1, fault=fault))\n"
+        "thread = threading.Thread(target=begin); thread.start(); thread.join()\n"
+        "print(made[0]._idle.pid, flush=True)\n"
+        "if fault: made[0].read(Sampling.every())\n"
+        "print(len(made[0].read(Sampling.every())), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(workshop.make("h264")), state],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    with parent:
+        pid = int(parent.stdout.readline())
+        if state == "idle":
+            assert parent.stdout.readline() == "40\n"
+        else:
+            time.sleep(0.3)
+        assert not gone(pid, within_s=0.05)
+        os.kill(parent.pid, signal.SIGKILL)
+        assert gone(pid, within_s=5)
+
+
+def test_no_process_and_no_descriptor_is_left(workshop: Any) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    video.probe(workshop.make("h264"))
+    before = descriptors()
+    pids = []
+    for _ in range(3):
+        with video.open(workshop.make("h264")) as opened:
+            assert isinstance(opened._idle, Sandbox)
+            pids.append(opened._idle.pid)
+            stream = opened.stream(Sampling.every(), batch_size=2)
+            next(stream)
+            stream.close()  # left early: its process is thrown away and the next walk has another
+            assert len(opened.read(Sampling.every())) == 40
+            assert isinstance(opened._idle, Sandbox)
+            pids.append(opened._idle.pid)
+    with pytest.raises(DecoderFailed):
+        Video(workshop.make("h264"), limits=Limits(), isolated=True, threads=1, fault={"how": "exit", "after": 0})
+    assert descriptors() == before
+    assert len(set(pids)) == 6
+    assert all(gone(pid, within_s=2) for pid in pids)
+
+
+def test_walks_of_one_video_may_overlap(workshop: Any) -> None:
+    with video.open(workshop.make("h264")) as opened:
+        whole = opened.read(Sampling.every())
+        first, second = opened.stream(Sampling.every(), batch_size=4), opened.stream(Sampling.every(), batch_size=4)
+        pairs = list(zip(first, second, strict=True))
+        assert all(np.array_equal(a.images, b.images) for a, b in pairs)
+        results: list[bool] = []
+
+        def work() -> None:
+            results.append(np.array_equal(opened.read(Sampling.every()).images, whole.images))
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [True] * 3
+
+
+def test_frames_do_not_change_when_more_arrive(workshop: Any) -> None:
+    with video.open(workshop.make("h264")) as opened:
+        batches = list(opened.stream(Sampling.every(), batch_size=3))
+        assert [len(batch) for batch in batches] == [3] * 13 + [1]
+        numbers = [n for batch in batches for n in workshop.numbers_of(batch.images)]
+        assert numbers == list(range(40))
+
+
+def test_a_slow_consumer_is_not_a_stall(workshop: Any) -> None:
+    with video.open(workshop.make("h264"), limits=Limits(stall_s=2)) as opened:
+        stream = opened.stream(Sampling.every(), batch_size=4)
+        first = next(stream)
+        time.sleep(2.2)
+        assert len(first) + sum(len(batch) for batch in stream) == 40
+
+
+def test_the_file_may_vanish_after_opening(workshop: Any, tmp_path: Path) -> None:
+    path = tmp_path / "gone.mp4"
+    path.write_bytes(workshop.bytes("h264"))
+    with video.open(path) as opened:
+        path.unlink()
+        assert len(opened.read(Sampling.every())) == 40
