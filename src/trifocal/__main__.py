@@ -1,0 +1,7 @@
+"""`python -m trifocal` is the command line."""
+
+from __future__ import annotations
+
+from trifocal.cli import main
+
+main()

@@ -1,0 +1,130 @@
+"""`trifocal add`: bring videos into the library; safe to interrupt and to run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trifocal.cli.output import (
+    Format,
+    FormatOption,
+    LibraryOption,
+    clock,
+    default_library,
+    print_json,
+    size,
+    stderr,
+    stdout,
+)
+from trifocal.errors import LibraryNotFound
+
+if TYPE_CHECKING:
+    from trifocal.library import AddProgress, AddReport, Library
+
+EXIT_SOME_FAILED = 3
+CHANGES = ("added", "duplicates", "moved", "replaced", "restored", "unchanged", "missing")
+
+
+def add(
+    paths: Annotated[list[str], typer.Argument(help="Video files, folders, or globs in quotes.")],
+    library: LibraryOption = None,
+    recursive: Annotated[bool, typer.Option(help="Whether folders inside folders count.")] = True,
+    pattern: Annotated[str | None, typer.Option(help="Take only files whose name matches, such as '*.mp4'.")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="For a new library: a Hugging Face CLIP or SigLIP model.", show_default="offline default"),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=32, help="Videos decoded ahead of the one being encoded.")] = 1,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed before.")] = False,
+    follow_symlinks: Annotated[bool, typer.Option("--follow-symlinks", help="Follow links inside folders.")] = False,
+    format_: FormatOption = Format.HUMAN,
+) -> None:
+    """Add videos to the library, or bring it up to date with folders that changed.
+
+    What has not changed is skipped; what moved, changed or went is noticed. Interrupt it whenever you like: the next
+    run goes on where this one stopped. A file that cannot be used is reported and stops nothing.
+    """
+    folder = library or default_library()
+    with open_or_create(folder, encoder=encoder) as opened, add_progress(quiet=format_ is Format.JSON) as progress:
+        report = opened.add(
+            paths,
+            recursive=recursive,
+            pattern=pattern,
+            workers=workers,
+            retry_failed=retry_failed,
+            follow_symlinks=follow_symlinks,
+            progress=progress,
+        )
+    if format_ is Format.JSON:
+        print_json(report.to_dict())
+    else:
+        print_report(report, folder)
+    if report.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@contextmanager
+def open_or_create(folder: Path, *, encoder: str | None) -> Iterator[Library]:
+    """The library in `folder`, made there if there is none yet."""
+    from trifocal.library import Library
+
+    try:
+        library = Library.open(folder, encoder=encoder)
+    except LibraryNotFound:
+        library = Library.create(folder, encoder=encoder or "default")
+    with library:
+        yield library
+
+
+@contextmanager
+def add_progress(*, quiet: bool) -> Iterator[Callable[[AddProgress], None] | None]:
+    """A bar in seconds of video with rate and time left, on a terminal."""
+    if quiet or not stderr().is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.fields[phase]}"), BarColumn(), TextColumn("{task.fields[facts]}", markup=False))
+    with Progress(*columns, console=stderr(), transient=True) as bar:
+        task = bar.add_task("add", total=None, phase="looking", facts="")
+
+        def show(now: AddProgress) -> None:
+            facts = f"{now.done_videos}/{now.total_videos}"
+            if now.rate > 0:
+                facts += f"  {now.rate:.1f}× real time"
+            if now.eta_s is not None:
+                facts += f"  {clock(now.eta_s)} left"
+            if now.video:
+                facts += f"  {Path(now.video).name}"
+            known = now.phase == "ingest" and now.total_s > 0
+            done, total = (now.done_s, now.total_s) if known else (now.done_videos, now.total_videos or None)
+            bar.update(task, completed=done, total=total, phase=now.phase, facts=facts)
+
+        yield show
+
+
+def print_report(report: AddReport, folder: Path) -> None:
+    """Print what an `add` did: the counts, the cost, and each file that failed."""
+    out, err = stdout(), stderr()
+    counts = [f"{len(changes)} {name}" for name in CHANGES if (changes := getattr(report, name))]
+    if report.skipped:
+        counts.append(f"{len(report.skipped)} skipped")
+    if report.failed:
+        counts.append(f"[red]{len(report.failed)} failed[/]")
+    out.print(", ".join(counts) or "no videos found")
+    times = report.times
+    if times.video_s > 0:
+        speed = times.video_s / times.total_s if times.total_s else 0.0
+        out.print(
+            f"{clock(times.video_s)} of video in {clock(times.total_s)} ({speed:.1f}× real time), "
+            f"{size(times.stored_bytes)} stored in {folder}",
+            markup=False,
+        )
+    for word, failures in (("failed", report.failed), ("skipped", report.skipped)):
+        for failure in failures:
+            line = f"{word}: {failure.path}: {failure.message}. {failure.remedy}"
+            err.print(line.rstrip(), markup=False, soft_wrap=True)

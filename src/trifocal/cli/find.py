@@ -1,0 +1,191 @@
+"""`trifocal find`: the moments that match a text, as a table, and as clips, a contact sheet or a page when asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trifocal.cli.output import Format, FormatOption, LibraryOption, clock, default_library, print_json, stderr, stdout
+from trifocal.cli.page import MomentCard, QuerySection, plays_in_browsers, write_page
+from trifocal.cli.progress import count_progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from trifocal.library import Library, VideoRecord
+    from trifocal.retrieval import Moment
+
+SHORTEST_CLIP_S = 1.0
+
+
+def find(
+    queries: Annotated[list[str], typer.Argument(help="What to look for, in words; several give one table each.")],
+    library: LibraryOption = None,
+    top: Annotated[int, typer.Option("--top", "-n", min=1, help="How many moments.")] = 10,
+    per_video: Annotated[int, typer.Option(min=1, help="How many of them from one video at most.")] = 1,
+    within: Annotated[
+        list[str] | None, typer.Option("--in", help="Look in this video alone: an id or a path; repeatable.")
+    ] = None,
+    include_missing: Annotated[
+        bool, typer.Option("--include-missing", help="Also in videos whose files are gone.")
+    ] = False,
+    clips: Annotated[Path | None, typer.Option(help="Write each moment as an mp4 into this folder.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (JPEG) of the moments.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write an HTML page with players at the moments.")] = None,
+    format_: FormatOption = Format.HUMAN,
+) -> None:
+    """Find the moments that match a text best, in all videos of the library."""
+    from trifocal.library import Library
+
+    with Library.open(library or default_library()) as opened:
+        found = {
+            query: opened.find(
+                query, top=top, moments_per_video=per_video, videos=within or None, include_missing=include_missing
+            )
+            for query in queries
+        }
+        records = {record.id: record for record in opened.videos()}
+        hidden = 0 if include_missing else opened.status().missing
+        written = {
+            query: _write_clips(moments, records, folder=clips, prefix=f"{place + 1}-" if len(queries) > 1 else "")
+            for place, (query, moments) in enumerate(found.items())
+            if clips is not None
+        }
+        if sheet is not None:
+            _write_sheet(opened, found, records, sheet)
+        if page is not None:
+            shown = sections(opened, found, clips=page.with_name(f"{page.stem}_files"))
+            write_page(page, title="Moments", queries=tuple(shown))
+    if format_ is Format.JSON:
+        print_json([_as_json(query, moments, records, written.get(query, [])) for query, moments in found.items()])
+        return
+    for query, moments in found.items():
+        print_moments(query, moments, records, heading=len(found) > 1)
+    if hidden:
+        stderr().print(f"{hidden} videos whose files are gone were left out; --include-missing looks in them too")
+    for target in (clips, sheet, page):
+        if target is not None:
+            stderr().print(f"wrote {target}", markup=False, soft_wrap=True)
+
+
+def print_moments(query: str, moments: list[Moment], records: dict[str, VideoRecord], *, heading: bool = True) -> None:
+    """Print one query's moments as a table."""
+    from rich.table import Table
+
+    out = stdout()
+    if heading:
+        out.print(f"\n“{query}”", style="bold", markup=False)
+    if not moments:
+        out.print("nothing found; the library is empty or its videos are gone")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("#", justify="right")
+    table.add_column("from", justify="right")
+    table.add_column("to", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("video", overflow="fold")
+    table.add_column("id", style="dim", no_wrap=True)
+    for place, moment in enumerate(moments, start=1):
+        name = Path(path_of(records[moment.video])).name
+        start, end = clock(moment.start_s), clock(moment.end_s)
+        table.add_row(str(place), start, end, f"{moment.score:.3f}", name.replace("[", r"\["), moment.video[:8])
+    out.print(table)
+
+
+def path_of(record: VideoRecord) -> str:
+    """The file that stands for a video: one that is there, else one that was."""
+    return (record.paths or record.missing_paths)[0]
+
+
+def picture(path: Path | str) -> NDArray[np.uint8]:
+    """A picture file as uint8 (H, W, 3)."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def sections(library: Library, found: dict[str, list[Moment]], *, clips: Path) -> list[QuerySection]:
+    """The page's view of what was found; moments that browsers cannot play are cut into `clips`."""
+    records = {record.id: record for record in library.videos()}
+    out = []
+    for query, moments in found.items():
+        cards = []
+        for moment in moments:
+            record = records[moment.video]
+            source = Path(path_of(record))
+            seek = plays_in_browsers(source, codec=record.codec)
+            if not seek and record.paths:
+                source = _clip(moment, source, clips / f"{record.id}-{round(moment.start_s * 1000)}.mp4")
+            cards.append(
+                MomentCard(
+                    title=Path(path_of(record)).name,
+                    start_s=moment.start_s,
+                    end_s=moment.end_s,
+                    duration_s=record.duration_s,
+                    score=moment.score,
+                    source=source,
+                    seek=seek,
+                    poster=library.thumbnail(record.id, at_s=(moment.start_s + moment.end_s) / 2),
+                )
+            )
+        out.append(QuerySection(query=query, moments=tuple(cards)))
+    return out
+
+
+def _write_clips(
+    moments: list[Moment], records: dict[str, VideoRecord], *, folder: Path, prefix: str
+) -> list[str | None]:
+    """One mp4 a moment, named by its rank; None where the video's file is gone."""
+    written: list[str | None] = []
+    with count_progress("clips", "written") as progress:
+        for place, moment in enumerate(moments, start=1):
+            record = records[moment.video]
+            if not record.paths:
+                written.append(None)
+                continue
+            source = Path(record.paths[0])
+            name = f"{prefix}{place:02d}-{source.stem}-{round(moment.start_s * 1000)}ms.mp4"
+            written.append(str(_clip(moment, source, folder / name)))
+            progress(place, len(moments))
+    return written
+
+
+def _clip(moment: Moment, source: Path, target: Path) -> Path:
+    from trifocal import video
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    end_s = max(moment.end_s, moment.start_s + SHORTEST_CLIP_S)
+    video.cut_clip(source, target, start_s=moment.start_s, end_s=end_s)
+    return target
+
+
+def _write_sheet(library: Library, found: dict[str, list[Moment]], records: dict[str, VideoRecord], path: Path) -> None:
+    """One row a query when there are several, so that the rows stand in the order of the queries."""
+    from trifocal import video
+
+    shown = [moment for moments in found.values() for moment in moments]
+    if not shown:
+        stderr().print("nothing was found, so there is no contact sheet")
+        return
+    pictures = [picture(library.thumbnail(one.video, at_s=(one.start_s + one.end_s) / 2)) for one in shown]
+    labels = [f"{Path(path_of(records[one.video])).name} {clock(one.start_s)}" for one in shown]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = max(map(len, found.values())) if len(found) > 1 else None
+    video.write_jpeg(path, video.contact_sheet(pictures, labels=labels, columns=columns))
+
+
+def _as_json(
+    query: str, moments: list[Moment], records: dict[str, VideoRecord], clips: list[str | None]
+) -> dict[str, Any]:
+    return {
+        "query": query,
+        "moments": [
+            moment.to_dict() | {"path": path_of(records[moment.video])} | ({"clip": clips[place]} if clips else {})
+            for place, moment in enumerate(moments)
+        ],
+    }
