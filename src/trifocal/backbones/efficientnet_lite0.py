@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trifocal import weights
+from trifocal.backbones.frame_pool import map_frames
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -203,8 +204,11 @@ class EfficientNetLite0(nn.Module):
         x = images.to(parameter.device, parameter.dtype, memory_format=torch.channels_last)
         # On a CPU one frame at a time: its maps fit the caches (float32: 69 frames/s a core, 45 in batches of 32), and
         # a frame's features are the same bits whatever it was batched with.
-        parts = torch.split(x, 1) if x.device.type == "cpu" else (x,)
-        return torch.cat([self.head(self.blocks(self.stem(part))) for part in parts])
+        return map_frames(self._see, x) if x.device.type == "cpu" else self._see(x)
+
+    def _see(self, x: Tensor) -> Tensor:
+        seen: Tensor = self.head(self.blocks(self.stem(x)))
+        return seen
 
     @torch.inference_mode()
     def classify_pooled(self, feature_map: Tensor) -> Tensor:
