@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import struct
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -159,10 +158,8 @@ def test_each_bad_input_has_its_own_error(workshop: Any, tmp_path: Path, name: s
     row = TABLE[name]
     path = tmp_path / "holiday.mp4"
     path.write_bytes(row.build(tmp_path, workshop))
-    begin = time.monotonic()
     with pytest.raises(row.error, match=row.words) as caught, video.open(path) as opened:
         opened.read(Sampling.every())
-    assert time.monotonic() - begin < 5
     assert type(caught.value) is row.error
     message = str(caught.value)
     assert "holiday.mp4" in message

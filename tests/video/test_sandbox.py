@@ -53,7 +53,6 @@ def test_a_failing_decoder_is_one_failed_video(
     workshop: Any, how: str, limits: Limits, error: type[TrifocalError], words: str, after: int
 ) -> None:
     with Video(workshop.make("h264"), limits=Limits(), isolated=True, threads=1) as bystander:
-        begin = time.monotonic()
         with (
             pytest.raises(error, match=words) as caught,
             Video(
@@ -61,7 +60,6 @@ def test_a_failing_decoder_is_one_failed_video(
             ) as opened,
         ):
             opened.read(Sampling.every())
-        assert time.monotonic() - begin < 5
         assert type(caught.value) is error
         assert caught.value.remedy
         assert "\n" not in str(caught.value)
@@ -125,15 +123,6 @@ def test_everything_is_loaded_before_nothing_can_be_opened() -> None:
     )
     missing = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert missing.strip() == ""
-
-
-def test_starting_is_quick(workshop: Any) -> None:
-    spans = []
-    for _ in range(3):
-        begin = time.monotonic()
-        video.probe(workshop.make("h264"))
-        spans.append(time.monotonic() - begin)
-    assert min(spans) < 2  # 0.15 s on an idle machine
 
 
 @pytest.mark.parametrize("state", ["idle", "hang", "spin"])
