@@ -1,0 +1,338 @@
+"""The statements: what is read from and written to the catalogue's tables, one function each.
+
+All take a connection inside `Catalogue.read()` or `Catalogue.write()`; none commits. `dump` is the ordered account of a
+library's contents, without times of day, file times and file numbers, that two libraries with the same contents share
+however they came by them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trifocal.library.plan import FileRow
+from trifocal.library.records import AddFailure, LibraryStatus, VideoRecord
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Iterable
+
+    from numpy.typing import NDArray
+
+    from trifocal.library.scan import FoundFile
+    from trifocal.library.settings import EncoderIdentity, LibrarySettings
+    from trifocal.library.stages import EncodedVideo
+
+__all__ = [
+    "adopt_root",
+    "bump",
+    "dump",
+    "failures",
+    "file_rows",
+    "forget_rootless",
+    "get_meta",
+    "hidden_videos",
+    "insert_video",
+    "new_id",
+    "now",
+    "put_file",
+    "quarantined",
+    "queue_deletions",
+    "set_meta",
+    "spans",
+    "status",
+    "video_records",
+]
+
+GENERATION, VISIBILITY, MANIFEST = "generation", "visibility", "manifest"
+
+_ID_DIGITS, _ID_STEP = 16, 4
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def get_meta(connection: sqlite3.Connection, key: str) -> str | None:
+    """A value of `meta`."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row["value"])
+
+
+def set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
+    """Set a value of `meta`."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+def bump(connection: sqlite3.Connection, key: str = GENERATION) -> None:
+    """Count a change: `generation` of which videos there are, `visibility` of whether they have a file."""
+    set_meta(connection, key, str(int(get_meta(connection, key) or 0) + 1))
+
+
+def new_id(connection: sqlite3.Connection, sha256: str) -> str:
+    """The id for new content: the first hex digits of its hash, 16 or as many more as tell it from every other's."""
+    digits = _ID_DIGITS
+    while True:
+        row = connection.execute("SELECT sha256 FROM videos WHERE id = ?", (sha256[:digits],)).fetchone()
+        if row is None or row["sha256"] == sha256 or digits >= len(sha256):
+            return sha256[:digits]
+        digits += _ID_STEP
+
+
+def file_rows(connection: sqlite3.Connection) -> list[FileRow]:
+    """All files, by path."""
+    return [
+        FileRow(**dict(row))
+        for row in connection.execute(
+            "SELECT path, video, sha256, root, files.size, mtime_ns, inode, state FROM files"
+            " JOIN videos ON videos.id = files.video ORDER BY path"
+        )
+    ]
+
+
+def adopt_root(connection: sqlite3.Connection, root: str, *, kind: str) -> str:
+    """Register a root, unless a wider one covers it; narrower ones become part of it.
+
+    Returns:
+        The root that covers it now.
+    """
+    for cover in (root, *map(str, PurePath(root).parents)):
+        if connection.execute("SELECT 1 FROM roots WHERE path = ?", (cover,)).fetchone():
+            return cover
+    connection.execute("INSERT INTO roots VALUES (?, ?)", (root, kind))
+    # All that start with "root/" sort between "root/" and "root0".
+    below = root if root.endswith("/") else f"{root}/"
+    narrower = connection.execute(
+        "SELECT path FROM roots WHERE path >= ? AND path < ? AND path != ?", (below, f"{below[:-1]}0", root)
+    ).fetchall()
+    for row in narrower:
+        connection.execute("UPDATE files SET root = ? WHERE root = ?", (root, row["path"]))
+        connection.execute("DELETE FROM roots WHERE path = ?", (row["path"],))
+    return root
+
+
+def put_file(connection: sqlite3.Connection, found: FoundFile, *, video: str) -> None:
+    """Write the row of a file that is there, in place of what the path held before, and forget its failure."""
+    root = adopt_root(connection, found.root, kind="file" if found.root == found.path else "folder")
+    connection.execute(
+        "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, 'present')",
+        (found.path, video, root, found.size, found.mtime_ns, found.inode),
+    )
+    connection.execute("DELETE FROM failures WHERE path = ?", (found.path,))
+
+
+def insert_video(
+    connection: sqlite3.Connection,
+    video: str,
+    encoded: EncodedVideo,
+    *,
+    prototypes: tuple[str, int],
+    thumbnails: tuple[str, int],
+) -> None:
+    """Write a video and the spans of its prototypes, in place of what is there under its id; its files stay.
+
+    Args:
+        connection: inside `write()`.
+        video: its id.
+        encoded: what there is to store.
+        prototypes: hash and bytes of the file of its vectors.
+        thumbnails: hash and bytes of its thumbnail folder.
+    """
+    info = encoded.info
+    values = {
+        "id": video,
+        "sha256": encoded.task.sha256,
+        "size_bytes": encoded.task.files[0].size,
+        "container": info.container,
+        "codec": info.codec,
+        "width": info.width,
+        "height": info.height,
+        "average_fps": None if info.average_fps is None else float(info.average_fps),
+        "duration_s": encoded.duration_s,
+        "has_audio": int(info.has_audio),
+        "frames": encoded.frames,
+        "warnings": json.dumps(encoded.warnings, ensure_ascii=False),
+        "poster_ms": encoded.poster_ms,
+        "prototypes_sha256": prototypes[0],
+        "prototypes_bytes": prototypes[1],
+        "thumbnails_sha256": thumbnails[0],
+        "thumbnails_bytes": thumbnails[1],
+        "added_at": now(),
+    }
+    names = ", ".join(values)
+    changes = ", ".join(f"{name} = excluded.{name}" for name in values if name not in ("id", "added_at"))
+    connection.execute(
+        f"INSERT INTO videos ({names}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608 - column names from above
+        f" ON CONFLICT (id) DO UPDATE SET {changes}",
+        tuple(values.values()),
+    )
+    connection.execute("DELETE FROM prototypes WHERE video = ?", (video,))
+    connection.executemany(
+        "INSERT INTO prototypes VALUES (?, ?, ?, ?, ?)",
+        [
+            (video, k, float(start_s), float(end_s), at_ms)
+            for k, ((start_s, end_s), at_ms) in enumerate(
+                zip(encoded.prototypes.spans_s, encoded.thumbnail_ms, strict=True)
+            )
+        ],
+    )
+    connection.execute("DELETE FROM jobs WHERE sha256 = ?", (encoded.task.sha256,))
+
+
+def queue_deletions(connection: sqlite3.Connection, *, paths: Collection[str] = ()) -> list[str]:
+    """Delete the videos that have no file row left, and note down that their stored files are to follow.
+
+    Args:
+        connection: inside `write()`.
+        paths: files that the log is to forget as well.
+
+    Returns:
+        Their ids, sorted.
+    """
+    gone = [
+        str(row["id"])
+        for row in connection.execute("SELECT id FROM videos WHERE id NOT IN (SELECT video FROM files) ORDER BY id")
+    ]
+    for video in gone:
+        connection.execute("INSERT OR REPLACE INTO deletions VALUES (?, ?)", (video, json.dumps(sorted(paths))))
+        connection.execute("DELETE FROM videos WHERE id = ?", (video,))
+    if gone:
+        bump(connection)
+    elif paths:
+        connection.execute("INSERT OR REPLACE INTO deletions VALUES ('', ?)", (json.dumps(sorted(paths)),))
+    return gone
+
+
+def forget_rootless(connection: sqlite3.Connection) -> None:
+    """Delete the roots that cover no file."""
+    connection.execute("DELETE FROM roots WHERE path NOT IN (SELECT root FROM files)")
+
+
+def spans(connection: sqlite3.Connection, video: str) -> NDArray[np.float32]:
+    """What each prototype covers: float32 (K, 2), seconds."""
+    rows = connection.execute("SELECT start_s, end_s FROM prototypes WHERE video = ? ORDER BY k", (video,)).fetchall()
+    return np.array([tuple(row) for row in rows], dtype=np.float32).reshape(len(rows), 2)
+
+
+def hidden_videos(connection: sqlite3.Connection) -> set[str]:
+    """The videos that have no file now."""
+    return {
+        str(row["id"])
+        for row in connection.execute("SELECT id FROM videos EXCEPT SELECT video FROM files WHERE state = 'present'")
+    }
+
+
+def video_records(connection: sqlite3.Connection, ids: Iterable[str] | None = None) -> list[VideoRecord]:
+    """The videos, all or those of the given ids, by first path, then id."""
+    if ids is None:
+        videos = connection.execute("SELECT * FROM videos").fetchall()
+        files = connection.execute("SELECT video, path, state FROM files ORDER BY path").fetchall()
+        counts = connection.execute("SELECT video, count(*) AS k FROM prototypes GROUP BY video").fetchall()
+    else:
+        videos, files, counts = [], [], []
+        for video in sorted(set(ids)):
+            videos += connection.execute("SELECT * FROM videos WHERE id = ?", (video,)).fetchall()
+            files += connection.execute(
+                "SELECT video, path, state FROM files WHERE video = ? ORDER BY path", (video,)
+            ).fetchall()
+            counts += connection.execute(
+                "SELECT video, count(*) AS k FROM prototypes WHERE video = ? GROUP BY video", (video,)
+            ).fetchall()
+    places: dict[str, dict[str, list[str]]] = {}
+    for row in files:
+        places.setdefault(row["video"], {"present": [], "missing": []})[row["state"]].append(row["path"])
+    k_of = {row["video"]: row["k"] for row in counts}
+    records = []
+    for row in videos:
+        paths = places.get(row["id"], {"present": [], "missing": []})
+        records.append(
+            VideoRecord(
+                id=row["id"],
+                paths=tuple(paths["present"]),
+                missing_paths=tuple(paths["missing"]),
+                state="ready" if paths["present"] else "missing",
+                sha256=row["sha256"],
+                size_bytes=row["size_bytes"],
+                duration_s=row["duration_s"],
+                container=row["container"],
+                codec=row["codec"],
+                width=row["width"],
+                height=row["height"],
+                average_fps=row["average_fps"],
+                has_audio=bool(row["has_audio"]),
+                frames=row["frames"],
+                prototypes=k_of.get(row["id"], 0),
+                library_bytes=row["prototypes_bytes"] + row["thumbnails_bytes"],
+                warnings=tuple(json.loads(row["warnings"])),
+                added_at=row["added_at"],
+            )
+        )
+    return sorted(records, key=lambda record: ((record.paths + record.missing_paths + ("",))[0], record.id))
+
+
+def status(connection: sqlite3.Connection, *, encoder: str, quarantine: int) -> LibraryStatus:
+    """The library at a glance; `quarantine` is the number of interruptions after which a video is left alone."""
+
+    def one(query: str, *values: object) -> Any:
+        return connection.execute(query, values).fetchone()[0]
+
+    return LibraryStatus(
+        videos=one("SELECT count(*) FROM videos"),
+        missing=len(hidden_videos(connection)),
+        failures=one("SELECT count(*) FROM failures"),
+        interrupted=one("SELECT count(*) FROM jobs"),
+        quarantined=one("SELECT count(*) FROM jobs WHERE attempts >= ?", quarantine),
+        prototypes=one("SELECT count(*) FROM prototypes"),
+        duration_s=float(one("SELECT coalesce(sum(duration_s), 0) FROM videos")),
+        library_bytes=one("SELECT coalesce(sum(prototypes_bytes + thumbnails_bytes), 0) FROM videos"),
+        encoder=encoder,
+        generation=int(get_meta(connection, GENERATION) or 0),
+    )
+
+
+def failures(connection: sqlite3.Connection, *, quarantine: int) -> list[AddFailure]:
+    """The files that cannot be used, and those interrupted at least `quarantine` times, by path."""
+    found = [
+        AddFailure(path=row["path"], code=row["code"], message=row["message"], remedy=row["remedy"])
+        for row in connection.execute("SELECT * FROM failures")
+    ]
+    found += [
+        quarantined(row["path"], times=row["attempts"])
+        for row in connection.execute("SELECT * FROM jobs WHERE attempts >= ?", (quarantine,))
+    ]
+    return sorted(found, key=lambda failure: failure.path)
+
+
+def quarantined(path: str, *, times: int) -> AddFailure:
+    """What is said of a video that was interrupted so often that it is left alone."""
+    return AddFailure(
+        path=path,
+        code="quarantined",
+        message=f"{PurePath(path).name} was being ingested {times} times when the process was killed",
+        remedy="Try it again with `retry_failed` (`trifocal add --retry-failed`), or leave it out.",
+    )
+
+
+def dump(connection: sqlite3.Connection, *, settings: LibrarySettings, encoder: EncoderIdentity) -> str:
+    """The contents in order, as JSON: settings, encoder, roots, videos, files, prototypes.
+
+    Times of day, file times and file numbers are left out, and so are failures and interruptions: they are no contents.
+    """
+    queries = {
+        "roots": "SELECT path, kind FROM roots ORDER BY path",
+        "videos": "SELECT * FROM videos ORDER BY id",
+        "files": "SELECT path, video, root, size, state FROM files ORDER BY path",
+        "prototypes": "SELECT * FROM prototypes ORDER BY video, k",
+    }
+    rows: dict[str, Any] = {name: [dict(row) for row in connection.execute(query)] for name, query in queries.items()}
+    for video in rows["videos"]:
+        del video["added_at"]
+    return json.dumps(
+        {"settings": asdict(settings), "encoder": asdict(encoder), **rows}, indent=1, sort_keys=True, ensure_ascii=False
+    )

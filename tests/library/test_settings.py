@@ -1,0 +1,199 @@
+"""`trifocal.json`, and what is checked when a library is made or opened."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trifocal.errors import (
+    EncoderMismatch,
+    InvalidInput,
+    LibraryDamaged,
+    LibraryError,
+    LibraryNotFound,
+    ModelError,
+)
+from trifocal.library import EncoderIdentity, Library, LibrarySettings
+from trifocal.library.catalogue import CATALOGUE_NAME
+from trifocal.library.settings import MANIFEST_NAME, Manifest
+
+GOOD = Manifest(library="ab", encoder=EncoderIdentity(id="e", dim=3, reference="default"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("frames_per_second", 0),
+        ("frames_per_second", float("nan")),
+        ("frames_per_second", 61),
+        ("frames_per_second", True),
+        ("max_frames", 0),
+        ("max_frames", 1.5),
+        ("prototypes", 1025),
+        ("prototype_method", "magic"),
+        ("thumbnail_size", 8),
+        ("batch_size", False),
+    ],
+)
+def test_settings_out_of_range(name: str, value: Any) -> None:
+    with pytest.raises(InvalidInput, match=name) as caught:
+        LibrarySettings(**{name: value})
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("values", [{"id": ""}, {"id": 3}, {"dim": 0}, {"dim": True}, {"reference": 3}])
+def test_identity_out_of_range(values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        EncoderIdentity(**{"id": "e", "dim": 3, **values})
+
+
+def test_round_trip() -> None:
+    assert Manifest.from_json(GOOD.to_json()) == GOOD
+    assert list(json.loads(GOOD.to_json())) == sorted(json.loads(GOOD.to_json()))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"format": 1', '"format": 0'),
+        ('"format": 1', '"format": "1"'),
+        ('"dim": 3', '"dim": -3'),
+        ('"library": "ab"', '"library": ""'),
+        ('"prototypes": 32', '"prototypes": 0'),
+        ('"prototypes"', '"prototype"'),
+        ('"encoder": {', '"encoder": 3, "other": {'),
+        ("{", "[", ),
+        ('"format": 1,', ""),
+    ],
+)  # fmt: skip
+def test_a_damaged_manifest(old: str, new: str) -> None:
+    assert old in GOOD.to_json()
+    with pytest.raises(LibraryDamaged, match="repair"):
+        Manifest.from_json(GOOD.to_json().replace(old, new, 1))
+
+
+def test_a_later_format() -> None:
+    with pytest.raises(LibraryError, match="Upgrade"):
+        Manifest.from_json(GOOD.to_json().replace('"format": 1', '"format": 2'))
+
+
+def test_create_open(lab: Any) -> None:
+    library = lab.create(settings=LibrarySettings(prototypes=7))
+    assert stat.S_IMODE(library.folder.stat().st_mode) == 0o700
+    assert sorted(path.name for path in library.folder.iterdir() if path.is_dir()) == [
+        "cache",
+        "index",
+        "logs",
+        "prototypes",
+        "thumbnails",
+        "tmp",
+    ]
+    assert (library.settings.prototypes, library.encoder_identity.id, library.read_only) == (7, "fake-1", False)
+    assert "fake-1" in repr(library)
+    assert lab.open().settings == library.settings
+    with pytest.raises(InvalidInput, match="a library already"):
+        lab.create()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "videos", "file"])
+def test_no_library_there(lab: Any, name: str) -> None:
+    (lab.folder / "file").write_text("x")
+    with pytest.raises(LibraryNotFound):
+        lab.open(name)
+
+
+def test_a_file_is_no_place_for_a_library(lab: Any) -> None:
+    (lab.folder / "library").write_text("x")
+    with pytest.raises(InvalidInput, match="not a folder"):
+        lab.create()
+
+
+def test_killed_while_being_made(lab: Any) -> None:
+    """Without `trifocal.json` it is none yet, and is made anew; but not over videos."""
+    library = lab.create()
+    library.close()
+    (library.folder / MANIFEST_NAME).unlink()
+    library = lab.create()
+    lab.video("a.mp4")
+    library.add(lab.home)
+    library.close()
+    (library.folder / MANIFEST_NAME).unlink()
+    with pytest.raises(LibraryDamaged, match="repair"):
+        lab.create()
+    assert len(lab.open(damaged=True).videos()) == 1
+
+
+def test_manifest_of_another_library(lab: Any) -> None:
+    one, two = lab.create("one"), lab.create("two")
+    one.close()
+    (one.folder / MANIFEST_NAME).write_bytes((two.folder / MANIFEST_NAME).read_bytes())
+    with pytest.raises(LibraryDamaged, match="do not belong together"):
+        lab.open("one")
+
+
+def test_another_encoder_is_refused(lab: Any, make_encoder: Any) -> None:
+    lab.create()
+    for other in (make_encoder("fake-2"), "default", "openai/clip-vit-base-patch32"):
+        with pytest.raises(EncoderMismatch, match="fake-1") as caught:
+            lab.open(encoder=other)
+        assert "new library" in caught.value.remedy
+    with pytest.raises(ModelError, match="dimensions"):
+        lab.open(encoder=make_encoder("fake-1", dim=8))
+
+
+def test_the_recorded_encoder_is_loaded_at_the_first_need(
+    lab: Any, make_encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import trifocal.retrieval
+
+    asked: list[str] = []
+
+    def load(name: str, *, device: str = "cpu") -> Any:
+        asked.append(name)
+        return make_encoder("fake-1" if len(asked) < 4 else "fake-2")
+
+    monkeypatch.setattr(trifocal.retrieval, "load_encoder", load)
+    lab.video("a.mp4")
+    library = lab.create(encoder="org/model")
+    assert asked == ["org/model"]
+    library.close()
+    library = lab.open(encoder=None)
+    library.add(lab.home / "nothing")
+    library.videos()
+    assert asked == ["org/model"]
+    library.add(lab.home)
+    library.find("x")
+    library.find("y")
+    assert asked == ["org/model"] * 2
+    assert lab.open(encoder="org/model").find("x") == library.find("x")
+    with pytest.raises(EncoderMismatch, match="fake-2"):
+        lab.open(encoder=None).find("x")
+
+
+def test_an_encoder_object_must_be_given_again(lab: Any) -> None:
+    lab.video("a.mp4")
+    lab.create().add(lab.home)
+    library: Library = lab.open(encoder=None)
+    assert len(library.videos()) == 1
+    with pytest.raises(EncoderMismatch, match="no name") as caught:
+        library.find("x")
+    assert "encoder=" in caught.value.remedy
+
+
+def test_a_catalogue_of_a_later_version(lab: Any) -> None:
+    import sqlite3
+
+    library = lab.create()
+    library.close()
+    with sqlite3.connect(library.folder / CATALOGUE_NAME) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(LibraryError, match="Upgrade"):
+        lab.open()
+    with pytest.raises(LibraryError, match="Upgrade"):
+        lab.open(damaged=True)
+    assert Path(library.folder / CATALOGUE_NAME).exists()
