@@ -28,10 +28,10 @@ demo: $(READY) ## Find moments and answer a question on real video, then leave a
 	$(BIN)/python runs/demo.py --out $(DEMO)
 
 test: $(READY) ## Run the tests
-	$(BIN)/pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 test-slow: $(READY) ## Run the tests that take minutes
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
 check: $(READY) ## Lint, format, types and import rules
 	$(BIN)/ruff check

@@ -65,7 +65,7 @@ def show(
 
     with Library.open(library or default_library()) as opened:
         record = opened.video(video)
-        spans = [[float(start), float(end)] for start, end in opened.prototypes(record.id).spans_s]
+        spans = [[round(float(second), 3) for second in span] for span in opened.prototypes(record.id).spans_s]
         pictures = opened.thumbnails(record.id)
     if sheet is not None:
         from trifocal import video as media

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from trifocal.library import Library, VideoRecord
-    from trifocal.retrieval import Moment
+    from trifocal.library import Library, Moment, VideoRecord
 
 SHORTEST_CLIP_S = 1.0
 

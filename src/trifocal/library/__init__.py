@@ -24,6 +24,7 @@ from trifocal.library.records import (
 from trifocal.library.repair import RepairReport
 from trifocal.library.settings import EncoderIdentity, LibrarySettings
 from trifocal.library.verify import Finding, VerifyReport
+from trifocal.retrieval import Moment
 
 __all__ = [
     "AddFailure",
@@ -37,6 +38,7 @@ __all__ = [
     "LibrarySettings",
     "LibraryStatus",
     "LocalExecutor",
+    "Moment",
     "RemoveReport",
     "RepairReport",
     "StageTimes",
