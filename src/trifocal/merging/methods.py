@@ -1,0 +1,184 @@
+"""The table of methods, and the one way to call any of them.
+
+Every method is a configuration class in `METHODS`; a new one is added there and inherits the tests of all. `merge`
+takes one video, or several of different lengths, and treats each on its own: a batch gives what its videos give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, overload
+
+import torch
+
+from trifocal.errors import InvalidInput
+from trifocal.merging.config import Compat, MergeConfig, check_choice
+from trifocal.merging.dycoke import DycokeConfig
+from trifocal.merging.evs import EvsConfig
+from trifocal.merging.frames import RandomConfig, UniformConfig
+from trifocal.merging.octree import OctreeConfig
+from trifocal.merging.pyramid import PyramidConfig
+from trifocal.merging.sttm import SttmConfig
+from trifocal.merging.tome import TomeConfig
+
+if TYPE_CHECKING:
+    from trifocal.merging.budget import BudgetPath
+    from trifocal.merging.grouping import Grouping
+    from trifocal.merging.result import MergedTokens
+
+__all__ = ["METHODS", "configure", "merge", "sttm"]
+
+METHODS: Mapping[str, type[MergeConfig]] = MappingProxyType(
+    {
+        config.method: config
+        for config in (
+            SttmConfig,
+            TomeConfig,
+            DycokeConfig,
+            OctreeConfig,
+            PyramidConfig,
+            UniformConfig,
+            RandomConfig,
+            EvsConfig,
+        )
+    }
+)
+"""Configuration class of every method, by name."""
+
+
+def configure(method: str = "sttm", **options: object) -> MergeConfig:
+    """Build a method's configuration by name, for example `configure("tome", budget=0.3)`.
+
+    Raises:
+        InvalidInput: no such method or option, or a value that cannot be used.
+    """
+    check_choice("method", method, tuple(METHODS))
+    config = METHODS[method]
+    known = list(config.__dataclass_fields__)
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        raise InvalidInput(f"{method} has no option {', '.join(unknown)}", remedy=f"It has {', '.join(known)}.")
+    return config(**options)
+
+
+@overload
+def merge(x: torch.Tensor, config: MergeConfig) -> MergedTokens: ...
+@overload
+def merge(
+    x: torch.Tensor, config: MergeConfig, *, lengths: Sequence[int] | torch.Tensor
+) -> tuple[MergedTokens, ...]: ...
+@overload
+def merge(x: Sequence[torch.Tensor], config: MergeConfig) -> tuple[MergedTokens, ...]: ...
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def merge(
+    x: torch.Tensor | Sequence[torch.Tensor],
+    config: MergeConfig,
+    *,
+    lengths: Sequence[int] | torch.Tensor | None = None,
+) -> MergedTokens | tuple[MergedTokens, ...]:
+    """Merge one video or several.
+
+    Inside `torch.compile` the graph breaks here and goes on after: the number of tokens depends on the data, and the
+    heavy steps are single operators already.
+
+    Args:
+        x: `(T, H, W, C)` floating for one video; a sequence of those, of any sizes; or `(B, T, H, W, C)` with
+            `lengths`.
+        config: which method, and how.
+        lengths: number of real frames of each video of a padded batch.
+
+    Returns:
+        One `MergedTokens`, or a tuple of them for several videos.
+
+    Raises:
+        InvalidInput: a shape or type that cannot be merged, or a budget that the method cannot reach on the video.
+    """
+    if not isinstance(x, torch.Tensor):
+        return tuple(config.merge(video) for video in x)
+    if lengths is None:
+        if x.dim() == 5:
+            raise InvalidInput(
+                f"x has shape {tuple(x.shape)} and no lengths are given",
+                remedy="Give lengths= for a padded batch, with the number of frames for each video.",
+            )
+        return config.merge(x)
+    frames = [int(length) for length in lengths]
+    if x.dim() != 5 or len(frames) != x.shape[0] or not all(0 < length <= x.shape[1] for length in frames):
+        raise InvalidInput(
+            f"x has shape {tuple(x.shape)} and lengths are {frames}",
+            remedy="Give (B, T, H, W, C) and for each of the B videos a length between 1 and T.",
+        )
+    return tuple(config.merge(video[:length]) for video, length in zip(x, frames, strict=True))
+
+
+@overload
+def sttm(
+    x: torch.Tensor,
+    *,
+    spatial_threshold: float | None = ...,
+    temporal_threshold: float | None = ...,
+    budget: float | None = ...,
+    exact: bool = ...,
+    path: BudgetPath = ...,
+    root_level: int = ...,
+    compat: Compat = ...,
+    grouping: Grouping | None = ...,
+    patch_weighting: bool = ...,
+    head_dim: int | None = ...,
+) -> MergedTokens: ...
+@overload
+def sttm(
+    x: torch.Tensor | Sequence[torch.Tensor],
+    *,
+    spatial_threshold: float | None = ...,
+    temporal_threshold: float | None = ...,
+    budget: float | None = ...,
+    exact: bool = ...,
+    path: BudgetPath = ...,
+    root_level: int = ...,
+    compat: Compat = ...,
+    grouping: Grouping | None = ...,
+    patch_weighting: bool = ...,
+    head_dim: int | None = ...,
+    lengths: Sequence[int] | torch.Tensor | None = ...,
+) -> MergedTokens | tuple[MergedTokens, ...]: ...
+
+
+def sttm(
+    x: torch.Tensor | Sequence[torch.Tensor],
+    *,
+    spatial_threshold: float | None = None,
+    temporal_threshold: float | None = None,
+    budget: float | None = None,
+    exact: bool = False,
+    path: BudgetPath = "both",
+    root_level: int = 1,
+    compat: Compat = "default",
+    grouping: Grouping | None = None,
+    patch_weighting: bool = False,
+    head_dim: int | None = None,
+    lengths: Sequence[int] | torch.Tensor | None = None,
+) -> MergedTokens | tuple[MergedTokens, ...]:
+    """Spatio-temporal token merging of one video or several; see `SttmConfig` for every option and `merge` for `x`.
+
+    Examples:
+        >>> tokens = sttm(x, spatial_threshold=0.80, temporal_threshold=0.60)
+        >>> tokens = sttm(x, budget=0.3)  # at most 30 % of the tokens
+        >>> tokens.features.shape  # (N, C)
+    """
+    config = SttmConfig(
+        spatial_threshold=spatial_threshold,
+        temporal_threshold=temporal_threshold,
+        budget=budget,
+        exact=exact,
+        path=path,
+        root_level=root_level,
+        compat=compat,
+        grouping=grouping,
+        patch_weighting=patch_weighting,
+        head_dim=head_dim,
+    )
+    return merge(x, config) if lengths is None else merge(x, config, lengths=lengths)  # type: ignore[arg-type]
