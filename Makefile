@@ -44,7 +44,7 @@ style: $(READY) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format
 
 docs: $(READY) ## Build the documentation into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock: $(READY) ## Resolve requirements/lock.txt again (needs uv on the PATH)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
