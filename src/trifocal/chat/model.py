@@ -1,0 +1,125 @@
+"""What every model that answers questions about videos looks like from outside.
+
+`VideoChat.open` prefills a video once; `OpenVideo.ask` answers a question on it and leaves it as it was, so that any
+number of questions share the cost. `VideoChat.ask` is both in one. `load_chat` turns a reference into such a model:
+today the offline default; a Hugging Face video language model takes its place by implementing `open`. Free of torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trifocal.errors import InvalidInput, ModelError
+
+if TYPE_CHECKING:
+    from trifocal.chat.answer import Answer
+    from trifocal.chat.decoding import Decoding
+    from trifocal.video import Frames, Limits
+
+__all__ = ["OpenVideo", "VideoChat", "load_chat"]
+
+
+class OpenVideo(ABC):
+    """A video that a model has already taken in."""
+
+    @abstractmethod
+    def ask(
+        self,
+        question: str,
+        *,
+        decoding: Decoding | None = None,
+        on_text: Callable[[str], None] | None = None,
+        evidence: int = 3,
+    ) -> Answer:
+        """Answer a question on this video.
+
+        Args:
+            question: in the model's language.
+            decoding: how the words are chosen; the model's own default is deterministic.
+            on_text: called with each new piece of the answer as it is written.
+            evidence: how many frames to name at most.
+
+        Raises:
+            InvalidInput: the question is empty.
+            ModelError: question, video and answer do not fit in the model's context together.
+        """
+
+
+class VideoChat(ABC):
+    """A model that answers questions about videos.
+
+    Attributes:
+        name: how answers name the model.
+        caveat: what a reader should know about its answers; empty when nothing.
+    """
+
+    name: str
+    caveat: str
+
+    @abstractmethod
+    def open(self, video: str | Path | Frames, *, limits: Limits | None = None, isolated: bool = True) -> OpenVideo:
+        """Take a video in, once for any number of questions.
+
+        Args:
+            video: a file, or frames that are already decoded, which are then all used.
+            limits: what the file may be; the defaults of `trifocal.video`.
+            isolated: decode in a separate process that can be killed.
+
+        Raises:
+            VideoError: the file cannot be used.
+            InvalidInput: there are no frames.
+            ModelError: the video alone does not fit in the model's context.
+        """
+
+    def ask(
+        self,
+        video: str | Path | Frames,
+        question: str,
+        *,
+        decoding: Decoding | None = None,
+        on_text: Callable[[str], None] | None = None,
+        evidence: int = 3,
+        limits: Limits | None = None,
+        isolated: bool = True,
+    ) -> Answer:
+        """Answer one question about one video; see `open` and `OpenVideo.ask`."""
+        checked_question(question)
+        opened = self.open(video, limits=limits, isolated=isolated)
+        return opened.ask(question, decoding=decoding, on_text=on_text, evidence=evidence)
+
+
+def checked_question(question: str) -> str:
+    """The question without surrounding space.
+
+    Raises:
+        InvalidInput: nothing is left.
+    """
+    if not (stripped := question.strip()):
+        raise InvalidInput("The question is empty", remedy='Ask something, such as "What is shown in the video?".')
+    return stripped
+
+
+def load_chat(reference: str = "default", *, device: str = "cpu", offline: bool = False) -> VideoChat:
+    """A model that answers questions about videos.
+
+    Args:
+        reference: "default" for the offline model.
+        device: where to run it.
+        offline: use cached files only.
+
+    Raises:
+        ModelError: no such model is supported.
+        WeightsError: its files cannot be had.
+    """
+    if reference != "default":
+        raise ModelError(
+            f"{reference!r} is not a video language model that can be loaded",
+            remedy="The supported ones are: 'default'.",
+        )
+    # Torch and transformers take seconds to import; only who asks pays.
+    from trifocal.chat.small_chat import load_small_chat
+
+    return load_small_chat(device=device, offline=offline)
