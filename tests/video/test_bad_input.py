@@ -154,7 +154,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize("name", list(TABLE))
-def test_each_bad_input_has_its_own_error(workshop: Any, tmp_path: Path, name: str) -> None:
+def test_09_each_bad_input_has_its_own_error(workshop: Any, tmp_path: Path, name: str) -> None:
     row = TABLE[name]
     path = tmp_path / "holiday.mp4"
     path.write_bytes(row.build(tmp_path, workshop))
@@ -169,6 +169,81 @@ def test_each_bad_input_has_its_own_error(workshop: Any, tmp_path: Path, name: s
     with pytest.raises(row.error, match=row.words):
         video.probe(path)
     assert video.probe(workshop.make("h264")).frame_count == 40
+
+
+OPENERS = ["playlist", "manifest", "concat", "bare concat", "session", "address", "hidden subtitles"]
+
+
+@pytest.mark.parametrize("name", OPENERS)
+def test_05_what_opens_other_files_is_refused_before_any_decoder_sees_it(
+    workshop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def start(*_: object, **__: object) -> None:
+        pytest.fail("a decoder was started")
+
+    path = tmp_path / "holiday.mp4"
+    path.write_bytes(TABLE[name].build(tmp_path, workshop))
+    monkeypatch.setattr("trifocal.video.reader.Sandbox", start)
+    monkeypatch.setattr("trifocal.video.reader.Decoder", start)
+    for isolated in (True, False):
+        with pytest.raises(UnsupportedVideo):
+            video.open(path, isolated=isolated)
+
+
+def test_05_a_container_may_not_open_a_second_file(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asks(source: object, *_: object, io_open: Callable[..., object], **__: object) -> object:
+        return io_open("/etc/passwd", 1, {})
+
+    monkeypatch.setattr("trifocal.video.media.av.open", asks)
+    with pytest.raises(UnsupportedVideo, match=r"h264\.bin refers to another file"):
+        video.open(workshop.make("h264"), isolated=False)
+
+
+def test_09_a_name_cannot_steer_a_terminal(tmp_path: Path, workshop: Any) -> None:
+    for name in ("a\nb\x1b[31m.mp4", os.fsdecode(b"\xffc.mp4")):
+        path = tmp_path / name
+        for content in (b"", workshop.bytes("h264")[:4000]):
+            path.write_bytes(content)
+            with pytest.raises(UnreadableVideo) as caught:
+                video.probe(path)
+            assert str(caught.value).isprintable()
+        path.write_bytes(workshop.bytes("h264"))
+        assert video.probe(path).frame_count == 40
+        path.unlink()
+        with pytest.raises(VideoNotFound) as gone:
+            video.probe(path)
+        assert str(gone.value).isprintable()
+
+
+@pytest.mark.parametrize("good_reads", [0, 8])
+def test_16_a_failing_disk_is_told(workshop: Any, monkeypatch: pytest.MonkeyPatch, good_reads: int) -> None:
+    path = workshop.make("h264")
+    real, reads = os.pread, 0
+
+    def fail(fd: int, count: int, at: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        if reads > good_reads:
+            raise OSError(5, "Input/output error")
+        return real(fd, count, at)
+
+    monkeypatch.setattr("trifocal.video.source.os.pread", fail)
+    with pytest.raises(UnreadableVideo, match=r"h264\.bin cannot be read: Input/output error"):
+        video.open(path, isolated=False)
+
+
+def test_a_transport_stream_with_longer_packets_is_whole(workshop: Any, tmp_path: Path) -> None:
+    whole = workshop.bytes("h264 ts")
+    packets = [whole[at : at + 188] for at in range(0, len(whole), 188)]
+    # With a time code before each packet, which may begin like a packet, and with a checksum after each.
+    (tmp_path / "blu.m2ts").write_bytes(b"".join(b"\x47\0\0\0" + packet for packet in packets))
+    (tmp_path / "air.ts").write_bytes(b"".join(packet + bytes(16) for packet in packets))
+    for name in ("blu.m2ts", "air.ts"):
+        with video.open(tmp_path / name, isolated=False) as opened:
+            assert opened.warnings == ()
+            assert len(opened.read(Sampling.every())) == 40
+    (tmp_path / "air.ts").write_bytes((tmp_path / "air.ts").read_bytes()[:-100])
+    assert "104 bytes are missing" not in video.probe(tmp_path / "air.ts", isolated=False).warnings[0]
 
 
 def test_no_file_no_video(tmp_path: Path, workshop: Any) -> None:
@@ -211,7 +286,7 @@ def test_a_wrong_extension_does_not_matter(tmp_path: Path, workshop: Any) -> Non
 @pytest.mark.parametrize(
     "recipe_name", ["h264 faststart", "h264 fragmented", "h264 mkv", "vp9 webm", "h264 ts", "mpeg4 avi"]
 )
-def test_a_truncated_file_gives_what_there_is(tmp_path: Path, workshop: Any, recipe_name: str) -> None:
+def test_16_a_truncated_file_gives_what_there_is(tmp_path: Path, workshop: Any, recipe_name: str) -> None:
     whole = workshop.bytes(recipe_name)
     path = tmp_path / "cut.mp4"
     path.write_bytes(whole[: len(whole) * 3 // 4 // 188 * 188 + 77])
@@ -255,7 +330,7 @@ def test_a_damaged_place_is_told_and_passed(tmp_path: Path, workshop: Any) -> No
         assert any("is damaged" in warning for warning in frames.warnings)
 
 
-def test_hours_of_black_are_walked_with_flat_memory(tmp_path: Path) -> None:
+def test_06_hours_of_black_are_walked_with_flat_memory(tmp_path: Path) -> None:
     path = black(tmp_path, frames=4000, every_s=3.0)
     assert path.stat().st_size < 200_000
     with video.open(path) as opened:
@@ -274,7 +349,7 @@ def test_hours_of_black_are_walked_with_flat_memory(tmp_path: Path) -> None:
         video.probe(path, limits=Limits(duration_s=600))
 
 
-def test_a_header_that_lies_about_its_length_is_caught_by_the_times(tmp_path: Path) -> None:
+def test_06_a_header_that_lies_about_its_length_is_caught_by_the_times(tmp_path: Path) -> None:
     path = black(tmp_path, frames=10, every_s=2000)
     whole = bytearray(path.read_bytes())
     at = whole.index(b"\x44\x89\x88") + 3
@@ -300,7 +375,7 @@ def test_a_header_that_lies_about_its_length_is_caught_by_the_times(tmp_path: Pa
         (Limits(frames=20), "more than 20 frames"),
     ],
 )
-def test_every_limit_of_the_header_holds(workshop: Any, limits: Limits, words: str) -> None:
+def test_06_every_limit_of_the_header_holds(workshop: Any, limits: Limits, words: str) -> None:
     with (
         pytest.raises(VideoLimitExceeded, match=words),
         video.open(workshop.make("h264 sound"), limits=limits) as opened,
@@ -308,7 +383,7 @@ def test_every_limit_of_the_header_holds(workshop: Any, limits: Limits, words: s
         opened.read(Sampling.every())
 
 
-def test_only_allowed_containers_and_codecs(workshop: Any) -> None:
+def test_05_only_allowed_containers_and_codecs(workshop: Any) -> None:
     with pytest.raises(UnsupportedVideo, match=r"is mp4, which is not allowed here\. Allowed: avi"):
         video.probe(workshop.make("h264"), limits=Limits(containers=("avi",)))
     with pytest.raises(UnsupportedVideo, match=r"is h264, which is not allowed here\. Allowed: vp9"):
@@ -330,16 +405,19 @@ def damaged(whole: bytes, seed: int) -> bytes:
     return bytes(copy[: rng.randrange(len(copy) // 2, len(copy)) if rng.random() < 0.3 else len(copy)])
 
 
-def survive(path: Path) -> str:
+def survive(path: Path, *, threads: int = 1, walks: int = 1) -> str:
     outcome = "frames"
     try:
-        with video.open(path, limits=Limits(stall_s=10, memory_bytes=2 * 1024**3)) as opened:
+        limits = Limits(stall_s=10, memory_bytes=2 * 1024**3)
+        with video.open(path, limits=limits, threads=threads) as opened:
             assert len(opened.read(Sampling.every(size=24))) >= 1
-            opened.read(Sampling.uniform(5))
+            for _ in range(walks):
+                opened.read(Sampling.uniform(5))
     except TrifocalError as error:
         outcome = str(error)
     # An error of ours, foreseen; "failed with" would be an exception that nobody foresaw.
     assert "the decoder failed with" not in outcome
+    assert "no sign of life" not in outcome
     assert "\n" not in outcome
     return outcome
 
@@ -359,11 +437,19 @@ FUZZED = [
 
 
 @pytest.mark.parametrize("recipe_name", FUZZED)
-def test_bit_flips_are_survived(tmp_path: Path, workshop: Any, recipe_name: str) -> None:
+def test_16_bit_flips_are_survived(tmp_path: Path, workshop: Any, recipe_name: str) -> None:
     for seed in range(3):
         (tmp_path / "flipped.bin").write_bytes(damaged(workshop.bytes(recipe_name), seed))
         survive(tmp_path / "flipped.bin")
     assert video.probe(workshop.make("h264")).frame_count == 40
+
+
+@pytest.mark.parametrize("recipe_name", ["h264", "hevc", "hevc 10 bit mkv"])
+def test_16_damage_met_by_several_threads_is_survived(tmp_path: Path, workshop: Any, recipe_name: str) -> None:
+    # A decoder's thread that logs needs the interpreter's lock; freeing the decoder with it held waited for ever.
+    for seed in (1, 2):
+        (tmp_path / "flipped.bin").write_bytes(damaged(workshop.bytes(recipe_name), seed))
+        survive(tmp_path / "flipped.bin", threads=4, walks=6)
 
 
 def test_streams_that_appear_late_are_survived(tmp_path: Path, workshop: Any) -> None:
@@ -379,7 +465,7 @@ def test_streams_that_appear_late_are_survived(tmp_path: Path, workshop: Any) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe_name", FUZZED)
-def test_many_bit_flips_are_survived(tmp_path: Path, workshop: Any, recipe_name: str) -> None:
+def test_16_many_bit_flips_are_survived(tmp_path: Path, workshop: Any, recipe_name: str) -> None:
     outcomes = set()
     for seed in range(100, 250):
         (tmp_path / "flipped.bin").write_bytes(damaged(workshop.bytes(recipe_name), seed))

@@ -22,7 +22,7 @@ def shown_at(every: Frames, times_s: list[float]) -> list[int]:
     return [max(0, int(np.searchsorted(every.times_s, t, side="right")) - 1) for t in times_s]
 
 
-def test_every_frame_comes_once_at_its_exact_time(workshop: Any, recipe: str) -> None:
+def test_16_every_frame_comes_once_at_its_exact_time(workshop: Any, recipe: str) -> None:
     made = workshop.recipes[recipe]
     with video.open(workshop.make(recipe), isolated=False) as opened:
         frames = opened.read(Sampling.every())
@@ -103,6 +103,19 @@ def test_at_times_answers_each_time(workshop: Any) -> None:
     with video.open(workshop.make("h264"), isolated=False) as opened:
         found = opened.read(Sampling.at_times([-5.0, 0.0, 0.039, 0.04, 0.04, 1.0, 1e9, 1e300]))
         assert workshop.numbers_of(found.images) == [0, 0, 0, 1, 1, 25, 39, 39]
+
+
+def test_a_time_far_beyond_any_clock(workshop: Any, tmp_path: Path) -> None:
+    # At this clock the ticks of the last time do not fit into 64 bits.
+    made = workshop.recipe(clock=Fraction(1, 10_000_000), ticks=[i * 400_000 for i in range(40)])
+    with video.open(made.write(tmp_path / "fine.mp4"), isolated=False) as opened:
+        assert workshop.numbers_of(opened.read(Sampling.at_times([1.0, 1e12])).images) == [25, 39]
+
+
+def test_nobody_asks_and_nothing_comes(workshop: Any) -> None:
+    for isolated in (True, False):
+        with video.open(workshop.make("h264"), isolated=isolated) as opened:
+            assert list(opened.stream_many({})) == []
 
 
 def test_the_range_of_every_is_half_open(workshop: Any) -> None:
@@ -216,7 +229,7 @@ def test_colours_follow_the_size_when_the_file_names_no_matrix(tmp_path: Path, h
     assert green <= 2 if standard == 601 else 20 <= green <= 26
 
 
-def test_a_change_of_size_in_mid_stream(workshop: Any, tmp_path: Path) -> None:
+def test_06_a_change_of_size_in_mid_stream(workshop: Any, tmp_path: Path) -> None:
     small, large = (
         workshop.recipe(container="mpegts"),
         workshop.recipe(container="mpegts", height=96, width=160, shift=40),
@@ -255,7 +268,7 @@ def test_isolated_equals_in_process(workshop: Any) -> None:
                 assert np.array_equal(a.times_s, b.times_s)
 
 
-def test_a_result_too_large_is_refused(workshop: Any) -> None:
+def test_06_a_result_too_large_is_refused(workshop: Any) -> None:
     limits = Limits(decoded_bytes=10 * 48 * 80 * 3)
     with video.open(workshop.make("h264"), limits=limits, isolated=False) as opened:
         assert len(opened.read(Sampling.uniform(10))) == 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -64,5 +65,19 @@ def test_info_survives_json(workshop: Any) -> None:
 
     info = video.probe(workshop.make("h264 sound"), isolated=False)
     assert VideoInfo.from_json(json.loads(json.dumps(info.to_json()))) == info
+    for name, value in (
+        ("width", "80"),
+        ("width", -1),
+        ("streams", True),
+        ("duration_s", None),
+        ("duration_s", math.nan),
+        ("mirrored", 1),
+        ("codec", "h264\x1b[31m"),
+        ("frame_count", 1.5),
+        ("warnings", "cut"),
+        ("warnings", ["two\nlines"]),
+    ):
+        with pytest.raises(InvalidInput, match=f"description has {name}"):
+            VideoInfo.from_json({**info.to_json(), name: value})
     with pytest.raises(InvalidInput, match="missing field codec"):
         VideoInfo.from_json({k: v for k, v in info.to_json().items() if k != "codec"})

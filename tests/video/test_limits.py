@@ -13,7 +13,7 @@ from trifocal.errors import InvalidInput
 from trifocal.video import Limits
 
 
-def test_the_defaults_are_those_documented() -> None:
+def test_06_the_defaults_are_those_documented() -> None:
     limits = Limits()
     assert limits.duration_s == 4 * 3600
     assert limits.file_bytes == 8 * 1024**3
@@ -25,7 +25,7 @@ def test_json_and_back() -> None:
     assert Limits.from_json(json.loads(json.dumps(limits.to_json()))) == limits
 
 
-def test_lowered_never_raises() -> None:
+def test_06_lowered_never_raises() -> None:
     ours = Limits(duration_s=100, frames=1000, codecs=("h264", "vp9"))
     theirs = ours.lowered(duration_s=1e9, frames=10, stall_s=5.0, codecs=("vp9", "av1"))
     assert theirs == dataclasses.replace(ours, frames=10, stall_s=5.0, codecs=("vp9",))

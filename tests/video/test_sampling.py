@@ -124,6 +124,7 @@ def test_uniform_points_are_the_centres(n: int, end_s: float) -> None:
         (lambda: Sampling.uniform(2.0), r"n is 2\.0"),  # type: ignore[arg-type]
         (lambda: Sampling.at_fps(0), "rate is 0"),
         (lambda: Sampling.at_fps(math.inf), "rate is inf"),
+        (lambda: Sampling.at_fps(1e9), r"rate is 1000000000\.0"),
         (lambda: Sampling.at_fps(1, max_frames=0), "max_frames is 0"),
         (lambda: Sampling.at_times([]), "0 times are given"),
         (lambda: Sampling.at_times([2, 1]), "not ascending"),

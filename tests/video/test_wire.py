@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_messages_and_descriptors_arrive() -> None:
 
 
 @pytest.mark.parametrize("junk", [b"\xff" * 64, b"\0\0\0\x02[]", b"\0\0\0\x03{{{", b"\0\0\0\x02\xff\xff"])
-def test_nonsense_is_recognised(junk: bytes) -> None:
+def test_07_nonsense_is_recognised(junk: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(junk)
@@ -48,7 +49,16 @@ def test_an_end_is_recognised(part: bytes) -> None:
         assert caught.value.closed
 
 
-def test_errors_keep_their_class_and_lose_their_tricks() -> None:
+def test_06_a_message_that_drips_in_has_until_its_time() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(5)
+        ours.sendall(b"\0\0\0\x09{")
+        with pytest.raises(TimeoutError):
+            receive(theirs, until=time.monotonic() - 1)
+
+
+def test_09_errors_keep_their_class_and_lose_their_tricks() -> None:
     error = errors.UnreadableVideo("a.mp4 is empty", remedy="Copy it again.")
     again = rebuild_error(describe_error(error))
     assert type(again) is errors.UnreadableVideo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -24,13 +25,13 @@ def everything(path: Path) -> video.Frames:
         return opened.read(Sampling.every())
 
 
-@pytest.mark.parametrize("fps", [1, 12.5, 25, 29.97, Fraction(30000, 1001), 60])
+@pytest.mark.parametrize("fps", [1, 12.5, 25, 29.97, Fraction(30000, 1001), 60, 0.1, 0.0009])
 def test_mp4_and_back(tmp_path: Path, workshop: Any, fps: float) -> None:
     pictures = [workshop.numbered(i) for i in range(12)]
     assert video.write_mp4(tmp_path / "a.mp4", iter(pictures), fps=fps, crf=10) == 12
     frames = everything(tmp_path / "a.mp4")
     assert workshop.numbers_of(frames.images) == list(range(12))
-    exact = Fraction(fps).limit_denominator(1001)
+    exact = Fraction(fps).limit_denominator(10010)
     assert np.abs(frames.times_s - [float(i / exact) for i in range(12)]).max() < 1e-5
     assert np.abs(frames.images[3].astype(int) - pictures[3]).mean() < 12
     whole = (tmp_path / "a.mp4").read_bytes()
@@ -94,6 +95,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
         (["x"], {"fps": 25}, "a picture is str"),
         ([np.zeros((0, 4, 3), np.uint8)], {"fps": 25}, r"\(0, 4, 3\)"),
         ([np.zeros((4, 4, 3), np.uint8)], {"fps": 0}, "fps is 0"),
+        ([np.zeros((4, 4, 3), np.uint8)], {"fps": "25"}, "fps is '25'"),
         ([np.zeros((4, 4, 3), np.uint8)], {"fps": 25, "crf": 99}, "crf is 99"),
         ([np.zeros((4, 4, 3), np.uint8)], {"fps": 25, "preset": "best"}, "preset is 'best'"),
         ([np.zeros((4, 4, 3), np.uint8)], {"fps": 25, "gop": 0}, "gop is 0"),
@@ -114,10 +116,56 @@ def test_a_path_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_name_with_a_colon_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_08_a_name_with_a_colon_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert video.write_mp4("http:a.mp4", [np.zeros((32, 32, 3), np.uint8)], fps=25) == 1
     assert video.probe("http:a.mp4", isolated=False).frame_count == 1
+
+
+def test_08_exports_take_typed_options_alone() -> None:
+    for function in (video.write_mp4, video.cut_clip, video.write_jpeg):
+        names = inspect.signature(function).parameters
+        assert set(names) <= {
+            "path",
+            "frames",
+            "fps",
+            "crf",
+            "preset",
+            "gop",
+            "source",
+            "target",
+            "start_s",
+            "end_s",
+        } | {
+            "limits",
+            "size",
+            "image",
+            "quality",
+        }
+
+
+def test_16_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"before")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        with pytest.raises(InvalidInput, match=r"a\.jpg cannot be written: No space left on device"):
+            video.write_jpeg(path, np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr("trifocal.video.files.os.fsync", full)
+    with pytest.raises(InvalidInput, match="No space left on device"):
+        video.write_jpeg(path, np.zeros((4, 4, 3), np.uint8))
+    assert path.read_bytes() == b"before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.jpg"]
+
+
+def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
+    path = tmp_path / f"{'🎬' * 62}.jpg"
+    video.write_jpeg(path, np.zeros((4, 4, 3), np.uint8))
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def test_jpeg(tmp_path: Path, workshop: Any) -> None:

@@ -37,7 +37,7 @@ class _Evil:
 
 
 @pytest.mark.parametrize("kind", ["evil", "random", "empty", "text", "nested", "list"])
-def test_refuses(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_10_anything_but_tensors_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "x.pth"
     match kind:

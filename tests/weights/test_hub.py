@@ -46,7 +46,7 @@ def test_no_safetensors_is_said(tmp_path: Path) -> None:
         fetch("org/name", offline=True, cache=tmp_path)
 
 
-def test_only_safe_formats_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_10_only_safe_formats_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
     def download(repo: str, **options: Any) -> str:
@@ -64,7 +64,7 @@ def test_only_safe_formats_are_asked_for(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_quiet_is_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    test_only_safe_formats_are_asked_for(tmp_path, monkeypatch)
+    test_10_only_safe_formats_are_asked_for(tmp_path, monkeypatch)
     assert capfd.readouterr() == ("", "")
 
 

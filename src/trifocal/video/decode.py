@@ -81,7 +81,7 @@ class Decoder:
         self._tick = tick
         self.walked = 0
         self._media = Media(
-            ByteSource(fd, on_read=lambda: tick(self.walked)),
+            ByteSource(fd, label=name, on_read=lambda: tick(self.walked)),
             name=name,
             limits=limits,
             threads=threads,

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-from pathlib import Path
+import secrets
 from typing import TYPE_CHECKING
 
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-__all__ = ["atomic"]
+__all__ = ["atomic", "unwritable"]
+
+
+def unwritable(path: Path, error: OSError) -> InvalidInput:
+    """The error for a path that the system does not let us write."""
+    return InvalidInput(
+        f"{path} cannot be written: {error.strerror or error}",
+        remedy="Give a path in a folder that exists and is yours, on a disk with room.",
+    )
 
 
 @contextlib.contextmanager
@@ -24,38 +32,35 @@ def atomic(path: Path) -> Iterator[Path]:
     the block raises, the temporary file is removed and what was at `path` before stays.
 
     Raises:
-        InvalidInput: the folder does not exist or may not be written.
+        InvalidInput: the folder does not exist or may not be written, or the disk is full.
     """
+    temporary = path.parent.absolute() / f".trifocal-{secrets.token_hex(8)}.part"
     try:
-        fd, temporary = tempfile.mkstemp(prefix=f".{path.name[:64]}.", suffix=".part", dir=path.parent.absolute())
+        # Opened by hand rather than by `tempfile`, so that it has the rights of an ordinary new file from the start.
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise InvalidInput(
-            f"{path} cannot be written: {error.strerror}", remedy="Give a path in a folder that exists and is yours."
-        ) from error
+        raise unwritable(path, error) from error
     try:
         try:
-            yield Path(temporary)
-            os.fsync(fd)
+            yield temporary
+            _settle(fd, temporary, path)
         finally:
             os.close(fd)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # as an ordinary new file; mkstemp makes it private
-        try:
-            Path(temporary).replace(path)
-        except OSError as error:
-            raise InvalidInput(f"{path} cannot be written: {error.strerror}", remedy="Give another path.") from error
-        _flush_folder(path.parent)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
 
 
-def _flush_folder(folder: Path) -> None:
-    # Without this the new name may be lost with the power, though the bytes are safe.
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _settle(fd: int, temporary: Path, path: Path) -> None:
     try:
         os.fsync(fd)
-    finally:
-        os.close(fd)
+        temporary.replace(path)
+        # Without this the new name may be lost with the power, though the bytes are safe.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise unwritable(path, error) from error

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import av.error
 
 from trifocal.errors import VideoLimitExceeded
+from trifocal.video.media import FAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +81,7 @@ def _matroska_keys(media: Media) -> tuple[int, ...]:
         # Loads the cues, or reads through the clusters where there are none. A seek beyond the end may fail; what was
         # indexed on the way stays and is what is wanted.
         with contextlib.suppress(av.error.FFmpegError):
-            other.container.seek(2**62, stream=other.stream, backward=True)
+            other.container.seek(FAR, stream=other.stream, backward=True)
         return tuple(sorted(e.timestamp for e in other.stream.index_entries if e.is_keyframe))
 
 

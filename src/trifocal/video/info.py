@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from trifocal.errors import InvalidInput
+from trifocal.video.checks import is_number
 
 __all__ = ["VideoInfo"]
 
@@ -71,11 +72,35 @@ class VideoInfo:
         """From what `to_json` gave, also after a trip through JSON.
 
         Raises:
-            InvalidInput: a field is missing or unknown.
+            InvalidInput: a field is missing or unknown, or its value is of another kind.
         """
         names = {field.name for field in fields(cls)}
         if wrong := sorted(names ^ set(values)):
             raise InvalidInput(
                 f"a video's description has a wrong or missing field {wrong[0]}", remedy="Probe it again."
             )
+        for field in fields(cls):
+            if not _fits(str(field.type), values[field.name]):
+                raise InvalidInput(
+                    f"a video's description has {field.name} {values[field.name]!r:.60}", remedy="Probe it again."
+                )
         return cls(**{**values, "warnings": tuple(values["warnings"])})
+
+
+def _fits(kind: str, value: object) -> bool:
+    """Whether a value is of the kind that a field declares, and plain enough to be shown and reckoned with."""
+    match kind:
+        case "float | None":
+            return value is None or is_number(value)
+        case "float":
+            return is_number(value)
+        case "int | None" if value is None:
+            return True
+        case "int" | "int | None":
+            return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        case "bool":
+            return isinstance(value, bool)
+        case "str":
+            return isinstance(value, str) and value.isprintable()
+        case _:
+            return isinstance(value, list | tuple) and all(isinstance(v, str) and v.isprintable() for v in value)

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
     from trifocal.video.limits import Limits
 
-__all__ = ["Media", "admit", "check_size"]
+__all__ = ["FAR", "Media", "admit", "check_size"]
 
 _READ_BYTES: Final = 128 * 1024
 _DECODERS: Final = {"av1": "libdav1d,av1", "vp8": "vp8,libvpx", "vp9": "vp9,libvpx-vp9"}
 _MICROSECONDS: Final = 1_000_000
-_FAR: Final = 2**62
+FAR: Final = 2**62
+"""A time stamp after every frame, in whatever time base, that FFmpeg can still take."""
+
 _TAIL_PACKETS: Final = 5000
 _TOO_LARGE: Final = re.compile(r"Picture size (\d{1,9})x(\d{1,9}) (?:is invalid|exceeds)")
 
@@ -110,7 +112,7 @@ class Media:
     def reopen(self) -> None:
         """Open the container afresh, positioned at its beginning."""
         if hasattr(self, "container"):
-            self.container.close()
+            self.close()
         self.source.seek(0)
         try:
             self.container = av.open(
@@ -126,6 +128,8 @@ class Media:
                 buffer_size=_READ_BYTES,
                 io_open=_refuse,
             )
+        except av.error.MemoryError:
+            raise
         except (av.error.FFmpegError, _SecondFile, ValueError) as error:
             raise self._unreadable(error) from error
         self.stream = self._video_stream()
@@ -138,7 +142,7 @@ class Media:
     @contextmanager
     def another(self) -> Iterator[Media]:
         """The same video opened a second time, to look ahead without moving this one."""
-        source = ByteSource(self.source.fd, on_read=self.source.on_read)
+        source = ByteSource(self.source.fd, label=self.name, on_read=self.source.on_read)
         other = Media(source, name=self.name, limits=self.limits, threads=1, overheard=self.overheard)
         try:
             yield other
@@ -158,6 +162,9 @@ class Media:
 
     def close(self) -> None:
         """Release the container; the descriptor stays with its owner."""
+        # Freeing a decoder waits for its threads with the interpreter's lock held, and one of them may need that lock
+        # to log. Flushing waits for them without it.
+        self.stream.codec_context.flush_buffers()
         self.container.close()
 
     def packets(self) -> Iterator[av.Packet[Any]]:
@@ -196,7 +203,7 @@ class Media:
             return None
         end = 0
         try:
-            self.container.seek(_FAR, stream=self.stream, backward=True)
+            self.container.seek(FAR, stream=self.stream, backward=True)
             for packet in islice(self.packets(), _TAIL_PACKETS):
                 if not packet.size:
                     return self.seconds(end) if end else None

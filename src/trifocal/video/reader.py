@@ -10,19 +10,20 @@ import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
+from warnings import warn
 
 import numpy as np
 import numpy.typing as npt
 
-from trifocal.errors import InvalidInput, VideoLimitExceeded
-from trifocal.video.checks import check_whole
+from trifocal.errors import InvalidInput, VideoError, VideoLimitExceeded
+from trifocal.video.checks import check_whole, one_line
 from trifocal.video.decode import Decoder, batch_shape
 from trifocal.video.frames import Frames, target_size
 from trifocal.video.limits import Limits
 from trifocal.video.media import admit
 from trifocal.video.sandbox import Piece, Sandbox
 from trifocal.video.sniff import SNIFF_BYTES
-from trifocal.video.source import open_source
+from trifocal.video.source import ByteSource, duplicate, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -41,6 +42,8 @@ class _Session(Protocol):
 
     def pieces(self, samplings: list[Sampling], *, batch_size: int) -> Iterator[Piece]: ...
 
+    def stop(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -48,7 +51,13 @@ class _Local:
     """A decoder in this process, with the interface of a `Sandbox`."""
 
     def __init__(self, fd: int, *, name: str, limits: Limits, threads: int) -> None:
-        self._decoder = Decoder(fd, name=name, limits=limits, threads=threads)
+        # Its own: a number that is closed under a walk may come to mean another file.
+        self._fd = duplicate(fd)
+        try:
+            self._decoder = Decoder(self._fd, name=name, limits=limits, threads=threads)
+        except BaseException:
+            os.close(self._fd)
+            raise
         self.info = self._decoder.info
 
     def pieces(self, samplings: list[Sampling], *, batch_size: int) -> Iterator[Piece]:
@@ -61,8 +70,12 @@ class _Local:
             yield batch.consumer, batch.images[: len(batch.times_s)], batch.times_s, tuple(warnings)
         yield -1, np.empty((0, 0, 0, 3), np.uint8), [], tuple(warnings)
 
+    def stop(self) -> None:
+        """Nothing to kill: the walk ends where it next sees that the video is closed."""
+
     def close(self) -> None:
         self._decoder.close()
+        os.close(self._fd)
 
 
 class Video:
@@ -73,17 +86,21 @@ class Video:
     ) -> None:
         """Open the file and start the first decoder."""
         self.path = path
+        self._name = one_line(path.name)
         self._limits, self._isolated, self._threads, self._fault = limits, isolated, threads, fault
-        self._lock = threading.Lock()
-        self._fd = open_source(path)
+        # Reentrant: a walk that was dropped may be cleared away while its own thread holds the lock.
+        self._lock = threading.RLock()
+        self._walking: list[_Session] = []
         self._noticed: list[str] = []
+        self._fd = open_source(path)
         try:
             # What is no video by its first bytes needs no process to find out.
-            head = os.pread(self._fd, SNIFF_BYTES, 0)
-            admit(head, size=os.fstat(self._fd).st_size, name=path.name, limits=limits)
-            self._idle: _Session | None = self._start()
+            head = ByteSource(self._fd, label=self._name).read(SNIFF_BYTES)
+            admit(head, size=os.fstat(self._fd).st_size, name=self._name, limits=limits)
+            self._idle: _Session | None = self._start(self._fd)
         except BaseException:
             os.close(self._fd)
+            self._fd = -1
             raise
         self.info: VideoInfo = self._idle.info
         self._notice(self.info.warnings)
@@ -96,7 +113,7 @@ class Video:
     def __repr__(self) -> str:
         """Shapes and times, no pixels."""
         info = self.info
-        return f"Video({self.path.name!r}, {info.codec} {info.width}×{info.height}, {info.duration_s:.2f} s)"
+        return f"Video({self._name!r}, {info.codec} {info.width}×{info.height}, {info.duration_s:.2f} s)"
 
     def __enter__(self) -> Self:
         """The video itself."""
@@ -108,13 +125,22 @@ class Video:
         """Close it."""
         self.close()
 
+    def __del__(self) -> None:
+        """Close what was dropped open, and say so as for a file."""
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+            warn(f"{self._name} was not closed", ResourceWarning, source=self, stacklevel=2)
+
     def close(self) -> None:
-        """Stop the decoder and close the file; safe to call again."""
+        """Stop the decoders and close the file; safe to call again. Walks that are going on end with an error."""
         with self._lock:
             idle, self._idle = self._idle, None
             fd, self._fd = self._fd, -1
+            walking = list(self._walking)
         if idle is not None:
             idle.close()
+        for session in walking:
+            session.stop()
         if fd >= 0:
             os.close(fd)
 
@@ -180,6 +206,8 @@ class Video:
             VideoError: the video cannot be decoded (further).
         """
         check_whole("batch_size", batch_size, low=1)
+        if not samplings:
+            return
         names = list(samplings)
         for consumer, images, times in self._walk(list(samplings.values()), batch_size=batch_size):
             yield names[consumer], Frames(images, np.array(times, np.float64), self.warnings)
@@ -191,41 +219,59 @@ class Video:
         finished = False
         try:
             for consumer, images, times, warnings in session.pieces(samplings, batch_size=batch_size):
+                if self._fd < 0:
+                    raise self._closed()
                 self._notice(warnings)
                 if consumer >= 0:
                     yield consumer, images, times
             finished = True
+        except VideoError:
+            if self._fd < 0:
+                raise self._closed() from None
+            raise
         finally:
-            if finished:
-                self._give_back(session)
-            else:
-                session.close()
+            self._give_back(session, usable=finished)
 
-    def _start(self) -> _Session:
+    def _start(self, fd: int) -> _Session:
         if self._isolated:
-            return Sandbox(self._fd, name=self.path.name, limits=self._limits, threads=self._threads, fault=self._fault)
-        return _Local(self._fd, name=self.path.name, limits=self._limits, threads=self._threads)
+            return Sandbox(fd, name=self._name, limits=self._limits, threads=self._threads, fault=self._fault)
+        return _Local(fd, name=self._name, limits=self._limits, threads=self._threads)
 
     def _take(self) -> _Session:
         with self._lock:
             if self._fd < 0:
-                raise InvalidInput(f"{self.path.name} is closed", remedy="Open it again.")
-            idle, self._idle = self._idle, None
-            return idle if idle is not None else self._start()
-
-    def _give_back(self, session: _Session) -> None:
+                raise self._closed()
+            session, self._idle = self._idle, None
+            if session is not None:
+                self._walking.append(session)
+                return session
+            fd = duplicate(self._fd)
+        try:
+            # Outside the lock: it takes a moment, and other walks need not wait for it.
+            session = self._start(fd)
+        finally:
+            os.close(fd)
         with self._lock:
-            if self._idle is None and self._fd >= 0:
+            self._walking.append(session)
+        return session
+
+    def _give_back(self, session: _Session, *, usable: bool) -> None:
+        with self._lock:
+            self._walking.remove(session)
+            if usable and self._idle is None and self._fd >= 0:
                 self._idle = session
                 return
         session.close()
+
+    def _closed(self) -> InvalidInput:
+        return InvalidInput(f"{self._name} is closed", remedy="Open it again.")
 
     def _notice(self, warnings: tuple[str, ...]) -> None:
         self._noticed += [warning for warning in warnings if warning not in self._noticed]
 
     def _too_much(self, needed: int) -> VideoLimitExceeded:
         return VideoLimitExceeded(
-            f"the frames asked of {self.path.name} need {needed:,} bytes or more, above {self._limits.decoded_bytes:,}",
+            f"the frames asked of {self._name} need {needed:,} bytes or more, above {self._limits.decoded_bytes:,}",
             remedy="Ask for fewer or smaller frames, use stream, or raise decoded_bytes in Limits.",
         )
 

@@ -26,7 +26,8 @@ __all__ = ["Sampling", "Selector"]
 _GRID_SLACK_S: Final = 0.0005
 """Matroska rounds times to milliseconds; without this, a grid at the video's own rate would miss one frame in three."""
 
-_MOST_TIMES: Final = 10_000_000
+_MOST_TIMES: Final = 1_000_000
+_MOST_RATE: Final = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,10 @@ class Sampling:
         for name in ("n", "max_frames"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), low=1, high=_MOST_TIMES)
-        if self.rate is not None and not (is_number(self.rate) and self.rate > 0):
-            raise InvalidInput(f"rate is {self.rate!r}", remedy="Give frames per second, above 0.")
+        if self.rate is not None and not (is_number(self.rate) and 0 < self.rate <= _MOST_RATE):
+            raise InvalidInput(
+                f"rate is {self.rate!r}", remedy=f"Give frames per second, above 0 and at most {_MOST_RATE:g}."
+            )
         _check_range(self.start_s, self.end_s)
         _check_times(self.times_s)
         _check_size(self.size)
@@ -93,7 +96,7 @@ class Sampling:
         """The frames shown at `start_s`, `start_s + 1/rate`, ... A frame that starts within half a millisecond counts.
 
         Args:
-            rate: grid points per second; above the video's own rate every frame comes once.
+            rate: grid points per second, at most 1000; above the video's own rate every frame comes once.
             max_frames: where the range would give more, the grid is widened so that this many cover it evenly.
             start_s: begin of the range in seconds, 0 by default.
             end_s: end of the range in seconds (not part of it), the video's by default.

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trifocal.errors import DecoderFailed, InvalidInput, VideoLimitExceeded
+from trifocal.video.checks import one_line
 from trifocal.video.decode import batch_shape
 from trifocal.video.info import VideoInfo
 from trifocal.video.media import check_size
@@ -64,34 +65,8 @@ class Sandbox:
     ) -> None:
         """Start the process and wait for its description of the video."""
         self._name, self._limits = name, limits
-        self._waited_s = 0.0
-        self._control, theirs = socket.socketpair()
-        reader, self._lifeline = os.pipe2(os.O_CLOEXEC)
-        handed = (theirs.fileno(), fd, reader)
-        try:
-            # A list, no shell; the module search path is handed over so that both sides are the same code.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-s", "-m", "trifocal.video._worker", *map(str, handed)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=handed,
-                env={
-                    "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-                    "OPENBLAS_NUM_THREADS": "1",
-                    "OMP_NUM_THREADS": "1",
-                },
-                start_new_session=True,
-            )
-        except OSError as error:
-            self._control.close()
-            os.close(self._lifeline)
-            raise DecoderFailed(
-                f"the decoding process cannot be started: {error.strerror}", remedy="Free memory and processes."
-            ) from error
-        finally:
-            theirs.close()
-            os.close(reader)
+        self._waited_s, self._lifeline = 0.0, -1
+        self._start(fd)
         try:
             self._send({"limits": limits.to_json(), "name": name, "threads": threads, "fault": fault})
             message = self._receive("info")
@@ -108,14 +83,48 @@ class Sandbox:
         return self._process.pid
 
     def close(self) -> None:
-        """Kill the process and release everything; safe to call again."""
+        """Kill the process and release everything; safe to call again, but only where no walk is going on."""
         self._control.close()
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
-        if self._process.poll() is None:
-            self._process.kill()
+        self.stop()
+
+    def stop(self) -> None:
+        """Kill the process, from any thread; a walk that is going on meets its end and releases the rest."""
+        self._process.kill()
         self._process.wait()
+
+    def _start(self, fd: int) -> None:
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            try:
+                self._control, control = socket.socketpair()
+                ours.callback(self._control.close)
+                theirs.callback(control.close)
+                lifeline, self._lifeline = os.pipe2(os.O_CLOEXEC)
+                ours.callback(os.close, self._lifeline)
+                theirs.callback(os.close, lifeline)
+                handed = (control.fileno(), fd, lifeline)
+                # A list, no shell; the module search path is handed over so that both sides are the same code.
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-s", "-m", "trifocal.video._worker", *map(str, handed)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=handed,
+                    env={
+                        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                        "OPENBLAS_NUM_THREADS": "1",
+                        "OMP_NUM_THREADS": "1",
+                    },
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise DecoderFailed(
+                    f"the decoding process cannot be started: {error.strerror}",
+                    remedy="Free memory, processes and open files.",
+                ) from error
+            ours.pop_all()
 
     def pieces(self, samplings: Sequence[Sampling], *, batch_size: int) -> Iterator[Piece]:
         """Walk the video once; see `Decoder.batches`. A walk that is not finished leaves the process unusable.
@@ -124,6 +133,7 @@ class Sandbox:
             DecoderFailed: the process crashed, hung or misbehaved.
             VideoLimitExceeded: it used up what it is allowed.
         """
+        self._waited_s = 0.0
         shapes = [batch_shape(sampling, self.info, batch_size) for sampling in samplings]
         offsets, total = slot_layout([math.prod(shape) for shape in shapes], each=_SLOTS)
         with _shared(total) as (fd, memory):
@@ -137,9 +147,8 @@ class Sandbox:
                 consumer, slot, times = self._checked_batch(message, shapes)
                 _, height, width, _ = shapes[consumer]
                 count = len(times) * height * width * 3
-                view = np.frombuffer(memory, np.uint8, count, offsets[consumer][slot])
-                images = view.reshape(len(times), height, width, 3).copy()
-                del view
+                flat = np.frombuffer(memory, np.uint8, count, offsets[consumer][slot]).copy()
+                images = flat.reshape(len(times), height, width, 3)  # (T, H, W, 3)
                 self._send({"consumer": consumer, "slot": slot})
                 yield consumer, images, times, _texts(message.get("warnings"))
 
@@ -168,7 +177,7 @@ class Sandbox:
             begin = time.monotonic()
             try:
                 self._control.settimeout(min(left, self._limits.stall_s))
-                message, extra = receive(self._control)
+                message, extra = receive(self._control, until=begin + left)
             except TimeoutError as error:
                 self._waited_s += time.monotonic() - begin
                 if self._limits.wall_s - self._waited_s <= 0:
@@ -213,7 +222,8 @@ class Sandbox:
                 f"decoding {self._name} took more than {self._limits.cpu_s:g} CPU seconds",
                 remedy="Raise cpu_s in Limits, or ask for fewer frames.",
             )
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        names = {known.value: known.name for known in signal.Signals}  # real-time signals have none
+        how = f"signal {names.get(-status, -status)}" if status < 0 else f"exit status {status}"
         return DecoderFailed(f"the decoder crashed on {self._name} ({how})", remedy=_REMEDY)
 
     # ---------------------------------------------------------------- checks
@@ -223,6 +233,8 @@ class Sandbox:
             info = VideoInfo.from_json(values if isinstance(values, dict) else {})
         except InvalidInput as error:
             raise self._babbled() from error
+        if min(info.width, info.height) < 1:
+            raise self._babbled()
         check_size(info.width, info.height, limits=self._limits, name=self._name)
         return info
 
@@ -246,18 +258,20 @@ class Sandbox:
 @contextlib.contextmanager
 def _shared(total: int) -> Iterator[tuple[int, mmap.mmap]]:
     """Memory to share, sealed so that the other side cannot shrink it under a reader."""
-    fd = os.memfd_create("trifocal-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        os.ftruncate(fd, total)
-        fcntl.fcntl(fd, _F_ADD_SEALS, _SEAL_SHRINK_GROW_SEAL)
-        memory = mmap.mmap(fd, total, prot=mmap.PROT_READ)
+    with contextlib.ExitStack() as stack:
         try:
-            yield fd, memory
-        finally:
-            memory.close()
-    finally:
-        os.close(fd)
+            fd = os.memfd_create("trifocal-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            stack.callback(os.close, fd)
+            os.ftruncate(fd, total)
+            fcntl.fcntl(fd, _F_ADD_SEALS, _SEAL_SHRINK_GROW_SEAL)
+            memory = stack.enter_context(mmap.mmap(fd, total, prot=mmap.PROT_READ))
+        except OSError as error:
+            raise DecoderFailed(
+                f"{total:,} bytes of shared memory cannot be had: {error.strerror}",
+                remedy="Free memory and open files, or ask for smaller frames.",
+            ) from error
+        yield fd, memory
 
 
 def _texts(values: object) -> tuple[str, ...]:
-    return tuple(str(value)[:400] for value in values[:64]) if isinstance(values, list) else ()
+    return tuple(one_line(value) for value in values[:64]) if isinstance(values, list) else ()

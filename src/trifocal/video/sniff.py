@@ -13,7 +13,7 @@ from typing import Final
 
 from trifocal.errors import UnreadableVideo, UnsupportedVideo
 
-__all__ = ["SNIFF_BYTES", "Container", "sniff"]
+__all__ = ["SNIFF_BYTES", "Container", "packet_bytes", "sniff"]
 
 SNIFF_BYTES: Final = 64 * 1024
 """How much of a file `sniff` wants to see."""
@@ -132,7 +132,7 @@ def _known(head: bytes, name: str) -> Container | None:
         return _AVI
     if head[4:8] in _BOXES and (int.from_bytes(head[:4], "big") >= 8 or head[:4] == b"\x00\x00\x00\x01"):
         return _brand(head, name)
-    return _MPEGTS if _is_mpegts(head) else None
+    return _MPEGTS if packet_bytes(head) else None
 
 
 def _brand(head: bytes, name: str) -> Container:
@@ -145,13 +145,13 @@ def _brand(head: bytes, name: str) -> Container:
     return _MOV if brand in (b"qt  ", b"") else _MP4
 
 
-def _is_mpegts(head: bytes) -> bool:
-    """Sync bytes at equal distance: 188, or 192 and 204 with a header or a checksum for each packet."""
+def packet_bytes(head: bytes) -> int | None:
+    """The distance of the sync bytes of MPEG-TS: 188, or 192 and 204 with a header or a checksum for each packet."""
     for stride, first in ((188, 0), (192, 4), (204, 0)):
         marks = head[first::stride][:8]
         if len(marks) >= 4 and set(marks) == {0x47}:
-            return True
-    return False
+            return stride
+    return None
 
 
 def _as_text(head: bytes) -> bytes | None:

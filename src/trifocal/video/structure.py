@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trifocal.video.sniff import SNIFF_BYTES, Container
+from trifocal.video.sniff import SNIFF_BYTES, Container, packet_bytes
 
 if TYPE_CHECKING:
     from trifocal.video.source import ByteSource
@@ -49,8 +49,7 @@ def examine(source: ByteSource, kind: Container) -> Structure:
             declared = int.from_bytes(os.pread(source.fd, 8, 0)[4:8], "little") + 8
             return Structure(missing_bytes=max(0, declared - source.size))
         case _:
-            packet = 192 if kind.demuxer == "mpegts" and os.pread(source.fd, 1, 0) != b"\x47" else 188
-            return Structure(missing_bytes=-source.size % packet)
+            return Structure(missing_bytes=-source.size % (packet_bytes(os.pread(source.fd, SNIFF_BYTES, 0)) or 188))
 
 
 def _boxes(source: ByteSource) -> Structure:

