@@ -86,7 +86,7 @@ def test_list_show_remove_verify(run: Run, library: Path) -> None:
     assert len(shown["spans_s"]) == first["prototypes"]
     assert first["id"] in run("show", first["id"], "-L", library).out
     assert run("verify", "-L", library).code == 0
-    assert "removed 1 videos" in run("remove", first["id"], "--yes", "-L", library).out
+    assert "removed 1 video," in run("remove", first["id"], "--yes", "-L", library).out
     assert "2 videos" in run("list", "-L", library).out
     assert Path(first["paths"][0]).exists()
 

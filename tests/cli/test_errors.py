@@ -17,6 +17,14 @@ ROWS = {
     "ask about nothing": (["ask", "{tmp}/none.mp4", "what?", "-L", "{made}"], 3, ["none.mp4", "trifocal list"]),
     "ask nothing": (["ask", "{clips}/bikes.mp4", "  "], 2, ["question"]),
     "unknown weights": (["weights", "path", "nothing-like-it"], 2, ["nothing-like-it"]),
+    "a query that is no text": (["find", "a \udcff", "-L", "{made}"], 2, ["UTF-8"]),
+    "a name too long": (["ask", "x" * 300, "what?", "-L", "{made}"], 3, ["neither a file nor"]),
+    "a library path too long": (["list", "-L", "{tmp}/" + "x" * 300], 5, ["too long", "path"]),
+    "a library inside a file": (["add", "{clips}", "-L", "{clips}/bikes.mp4/x"], 5, ["path"]),
+    "page into nowhere": (["find", "a", "-L", "{made}", "--page", "{clips}/bikes.mp4/x.html"], 2, ["x.html"]),
+    "page over a folder": (["find", "a", "-L", "{made}", "--page", "{tmp}"], 2, ["cannot be written"]),
+    "sheet into nowhere": (["find", "a", "-L", "{made}", "--sheet", "{clips}/bikes.mp4/x.jpg"], 2, ["x.jpg"]),
+    "clips over a file": (["find", "a", "-L", "{made}", "--clips", "{clips}/bikes.mp4"], 2, ["bikes.mp4"]),
     "not in folder": (["add", "{tmp}/nowhere", "-L", "{tmp}/new"], 3, ["nowhere"]),
 }
 
@@ -80,4 +88,6 @@ def test_interrupting_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(find, "default_library", interrupted)
-    assert run("find", "a dog").code == 130
+    done = run("find", "a dog")
+    assert done.code == 130
+    assert done.err == "interrupted; what was finished is kept\n"

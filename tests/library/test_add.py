@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ import pytest
 
 from trifocal.errors import DecoderFailed, InvalidInput, LibraryBusy, ModelError
 from trifocal.library import AddProgress, Library
+from trifocal.library.catalogue import Catalogue
+from trifocal.library.lease import Lease
 from trifocal.video import Limits
 
 
@@ -200,7 +205,7 @@ def test_deleted_is_missing_and_comes_back(lab: Any) -> None:
     assert (library.video(video).state, lab.reader.opened) == ("ready", [])
 
 
-def test_an_unplugged_folder(lab: Any) -> None:
+def test_16_an_unplugged_folder(lab: Any) -> None:
     lab.video("disk/a.mp4", seed=1)
     lab.video("disk/b.mp4", seed=2)
     library = lab.create()
@@ -222,7 +227,7 @@ def test_deleted_outside_what_was_given_is_not_noticed(lab: Any) -> None:
     assert library.video(a).state == "ready"
 
 
-def test_equal_bytes_are_one_video(lab: Any) -> None:
+def test_16_equal_bytes_are_one_video(lab: Any) -> None:
     lab.video("a.mp4", seed=1)
     shutil.copy(lab.home / "a.mp4", lab.home / "b.mp4")
     library = lab.create()
@@ -440,7 +445,7 @@ def test_a_file_that_grows_while_it_is_read(lab: Any, monkeypatch: pytest.Monkey
     assert names(library.add(lab.home).added) == ["a.mp4"]
 
 
-def test_a_file_that_becomes_a_link_is_not_opened(lab: Any) -> None:
+def test_4_a_file_that_becomes_a_link_is_not_opened(lab: Any) -> None:
     secret = lab.video("../secret.mp4", seed=9)
     first, second = lab.video("a.mp4", seed=1), lab.video("b.mp4", seed=2)
 
@@ -506,6 +511,27 @@ def test_a_progress_that_raises_stops_in_good_order(lab: Any) -> None:
     assert (library.status().videos, library.status().interrupted) == (2, 0)
     assert len(library.add(lab.home).added) == 2
     assert library.verify().ok
+
+
+def test_14_an_interrupt_just_after_a_commit_counts_against_no_video(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.video("a.mp4")
+    library = lab.create()
+    inner = Catalogue.write
+
+    @contextmanager
+    def interrupted(self: Catalogue, lease: Lease | None = None) -> Iterator[sqlite3.Connection]:
+        with inner(self, lease) as connection:
+            yield connection
+            begun = connection.execute("SELECT 1 FROM jobs").fetchone()
+        if begun:
+            patch.undo()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalogue, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            library.add(lab.home)
+    assert library.status().interrupted == 0
 
 
 def test_progress(lab: Any) -> None:

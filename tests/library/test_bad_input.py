@@ -72,7 +72,7 @@ def library(lab: Any, real_videos: Path) -> Library:
 
 
 @pytest.mark.parametrize("row", BAD)
-def test_bad_input(library: Library, tmp_path: Path, real_videos: Path, contents_of: Any, row: str) -> None:
+def test_16_bad_input(library: Library, tmp_path: Path, real_videos: Path, contents_of: Any, row: str) -> None:
     make, codes = BAD[row]
     path = tmp_path / "bad.mp4"
     make(path, (real_videos / "video 1.mp4").read_bytes())
@@ -103,7 +103,7 @@ def test_a_wrong_extension_is_read_all_the_same(library: Library, tmp_path: Path
     assert len(library.add(path).added) == 1
 
 
-def test_a_truncated_video_is_kept_as_far_as_it_goes(library: Library, tmp_path: Path) -> None:
+def test_16_a_truncated_video_is_kept_as_far_as_it_goes(library: Library, tmp_path: Path) -> None:
     path = tmp_path / "cut.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ WRITES = ["write", "fsync", "rename", "mkdir"]
 
 @pytest.mark.parametrize("call", WRITES)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
-def test_the_disk_fails_on_the_third_video(lab: Any, monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
+def test_16_the_disk_fails_on_the_third_video(lab: Any, monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
     for number in range(4):
         lab.video(f"{number}.mp4", seed=number)
     library = lab.create()
@@ -63,7 +66,7 @@ def test_the_disk_fails_on_the_third_video(lab: Any, monkeypatch: pytest.MonkeyP
     assert library.dump() == whole.dump()
 
 
-def test_the_catalogue_is_full(lab: Any) -> None:
+def test_16_the_catalogue_is_full(lab: Any) -> None:
     lab.video("a.mp4", seed=1)
     library = lab.create()
     library.add(lab.home)
@@ -85,6 +88,76 @@ def test_the_catalogue_is_full(lab: Any) -> None:
     assert library.verify().ok
     library.add(lab.home)
     assert len(library.videos()) == 41
+
+
+def test_16_the_right_to_write_is_not_lost_on_a_full_disk(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the row of the lease could be deleted: this process, which lives on, is not in its own way later."""
+    lab.video("a.mp4")
+    library = lab.create()
+
+    def full(_: Lease) -> None:
+        raise LibraryError("the disk is full", remedy="Free some space.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalogue, "shrink", full)
+        inner = Catalogue.write
+
+        @contextmanager
+        def failing(self: Catalogue, lease: Lease | None = None) -> Iterator[sqlite3.Connection]:
+            with inner(self, lease) as connection:
+                yield connection
+                if lease is not None:
+                    patch.setattr(Catalogue, "write", full)
+                    full(lease)
+
+        patch.setattr(Catalogue, "write", failing)
+        with pytest.raises(LibraryError, match="full"):
+            library.add(lab.home)
+    assert len(library.add(lab.home).added) == 1
+
+
+def test_13_changes_still_in_the_write_ahead_log_are_never_passed_over(lab: Any, tmp_path: Path) -> None:
+    """A copy without the file of shared memory, in a folder that may not be written: better an error than old news."""
+    lab.video("a.mp4")
+    library = lab.create()
+    library.close()
+    library = lab.open()
+    library._catalogue._connection().execute("PRAGMA wal_autocheckpoint = 0")
+    library.add(lab.home)
+    copy = tmp_path / "copy"
+    shutil.copytree(library.folder, copy)
+    (copy / f"{CATALOGUE_NAME}-shm").unlink()
+    assert (copy / f"{CATALOGUE_NAME}-wal").stat().st_size
+    code = f"""
+import os
+from pathlib import Path
+from trifocal.errors import LibraryError
+from trifocal.library.catalogue import Catalogue
+if os.getuid() == 0:
+    os.setuid(65534)
+try:
+    Catalogue(Path({str(copy)!r}))
+except LibraryError as error:
+    print(error)
+"""
+    done = as_another_user(tmp_path, code)
+    assert done.returncode == 0, done.stderr
+    assert "catalogue.sqlite3-wal" in done.stdout
+    assert len(lab.open("copy").videos()) == 1
+
+
+def as_another_user(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code that may become another user and then may read `folder`, and not write it."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for parent in folder.parents:
+        if parent.owner() == "root" and parent.name.startswith(("pytest-", "test_")):
+            parent.chmod(0o755)
+    try:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    finally:
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755)
 
 
 def test_a_read_only_folder(lab: Any, tmp_path: Path) -> None:
@@ -115,16 +188,7 @@ with Library.open({str(library.folder)!r}, encoder=fakes.FakeEncoder(), reader=f
         else:
             raise SystemExit("it wrote")
 """
-    for path in (tmp_path, *tmp_path.rglob("*")):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    for parent in tmp_path.parents:
-        if parent.owner() == "root" and parent.name.startswith(("pytest-", "test_")):
-            parent.chmod(0o755)
-    try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    finally:
-        for path in (tmp_path, *tmp_path.rglob("*")):
-            path.chmod(0o755)
+    done = as_another_user(tmp_path, code)
     assert done.returncode == 0, done.stderr
     assert not list(library.folder.joinpath("index").iterdir())
 
@@ -135,14 +199,18 @@ def plant_lease(library: Library, **changes: Any) -> None:
         "token": "other",
         "verb": "add",
         "host": machine(),
-        "pid": os.getpid(),
-        "process_start": process_start(os.getpid()),
+        "pid": os.getppid(),
+        "process_start": process_start(os.getppid()),
         "heartbeat": 0.0,
         **changes,
     }
     with sqlite3.connect(library.folder / CATALOGUE_NAME) as connection:
         connection.execute("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, ?, ?, ?)", tuple(row.values()))
     connection.close()
+
+
+def own_process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "process_start": process_start(os.getpid())}
 
 
 def ended_process() -> int:
@@ -156,6 +224,7 @@ def ended_process() -> int:
     [
         ("alive here", lambda now: {}, False),
         ("alive here, heartbeat old", lambda now: {"heartbeat": now - 1e6}, False),
+        ("our own, kept by a full disk", lambda now: own_process(), True),
         ("ended here", lambda now: {"pid": ended_process(), "heartbeat": now}, True),
         ("number used again", lambda now: {"process_start": "1", "heartbeat": now}, True),
         ("elsewhere, alive", lambda now: {"host": "other", "pid": 1, "heartbeat": now - STALE_S / 2}, False),
@@ -163,7 +232,7 @@ def ended_process() -> int:
         ("elsewhere, clock jumped", lambda now: {"host": "other", "pid": 1, "heartbeat": now + 2 * STALE_S}, True),
     ],
 )
-def test_whose_lease_lapses(lab: Any, name: str, changes: Any, free: bool) -> None:
+def test_16_whose_lease_lapses_whatever_the_clock(lab: Any, name: str, changes: Any, free: bool) -> None:
     import time
 
     lab.video("a.mp4")

@@ -53,7 +53,7 @@ def steps_of(lab: Any, work: Any) -> list[str]:
     return told
 
 
-def test_killed_at_every_write_point(lab: Any, eventful: dict[str, Any]) -> None:
+def test_13_killed_at_every_write_point(lab: Any, eventful: dict[str, Any]) -> None:
     steps = steps_of(lab, lambda library: library.add(lab.home))
     assert {"apply.committed", "job.begun", "prototypes.temporary", "prototypes.renamed", "thumbnails.temporary"} < set(
         steps
@@ -75,7 +75,7 @@ def test_killed_at_every_write_point(lab: Any, eventful: dict[str, Any]) -> None
         assert result["problems"] == [], where
 
 
-def test_removal_killed_at_every_write_point(lab: Any) -> None:
+def test_13_removal_killed_at_every_write_point(lab: Any) -> None:
     """Whether it came into effect or not, it is one or the other; and in effect, nothing of the videos is left."""
     for number in range(4):
         lab.video(f"{number}.mp4", seconds=3, seed=number)
@@ -102,7 +102,7 @@ def test_removal_killed_at_every_write_point(lab: Any) -> None:
 
 
 @pytest.mark.parametrize("real", [False, True], ids=["fake reader", "real reader"])
-def test_killed_at_random_times(lab: Any, real: bool, real_videos: Path) -> None:
+def test_14_killed_at_random_times(lab: Any, real: bool, real_videos: Path) -> None:
     """Ten kills at times drawn from a fixed seed; after each, the library opens and can be searched."""
     for number in range(0 if real else 8):
         lab.video(f"{number}.mp4", seconds=20, seed=number)
@@ -127,7 +127,7 @@ def test_killed_at_random_times(lab: Any, real: bool, real_videos: Path) -> None
     assert result["killed"]["problems"] == []
 
 
-def test_what_kills_the_process_is_left_alone_at_last(lab: Any) -> None:
+def test_14_what_kills_the_process_is_left_alone_at_last(lab: Any) -> None:
     """A poisoned video takes no other with it: the others are finished, and it is quarantined after ten times."""
     for number in range(3):
         lab.video(f"{number}.mp4", seconds=3, seed=number)

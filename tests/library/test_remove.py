@@ -29,7 +29,7 @@ def everything(folder: Path) -> bytes:
     )
 
 
-def test_nothing_is_left(library: Library, lab: Any) -> None:
+def test_17_nothing_is_left(library: Library, lab: Any) -> None:
     record = library.videos()[0]
     library.find("x")
     vectors = library.prototypes(record.id).vectors.tobytes()
@@ -77,6 +77,17 @@ def test_a_file_that_failed_is_forgotten_too(library: Library, lab: Any) -> None
     assert library.failures() == []
     library.close()
     assert b"bad.mp4" not in everything(library.folder)
+
+
+def test_17_a_file_whose_ingest_was_cut_off_is_forgotten_too(library: Library, lab: Any) -> None:
+    path = lab.home / "cut off.mp4"
+    with library._catalogue.write() as connection:
+        connection.execute("INSERT INTO jobs VALUES (?, ?, 12, 'now')", ("0" * 64, str(path)))
+    assert [failure.path for failure in library.failures()] == [str(path)]
+    assert library.remove(path).paths == (str(path),)
+    assert (library.failures(), library.status().interrupted) == ([], 0)
+    library.close()
+    assert b"cut off.mp4" not in everything(library.folder)
 
 
 def test_missing_videos_can_be_removed(library: Library, lab: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,40 @@ def test_killed_while_being_made(lab: Any) -> None:
     assert len(lab.open(damaged=True).videos()) == 1
 
 
+@pytest.mark.parametrize("where", ["Lease.acquire", "contents.set_meta", "Store.write_file"])
+def test_13_making_it_killed_at_every_write_point(lab: Any, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Until it is made, `open` finds none there, and `create` makes it."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"trifocal.library.library.{where}", die)
+        with pytest.raises(Killed):
+            lab.create()
+    assert (lab.folder / "library" / CATALOGUE_NAME).exists()
+    with pytest.raises(LibraryNotFound):
+        lab.open()
+    assert lab.create().videos() == []
+
+
+def test_two_make_it_at_once(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes second does not write over the library of who was first, however long loading the encoder took."""
+    first: list[str] = []
+
+    def slow(_: str, *, device: str) -> Any:
+        first.append(lab.create().dump())
+        return lab.encoder
+
+    monkeypatch.setattr("trifocal.library.library.load_named_encoder", slow)
+    with pytest.raises(InvalidInput, match="a library already"):
+        lab.create(encoder="default")
+    assert lab.open().dump() == first[0]
+
+
 def test_manifest_of_another_library(lab: Any) -> None:
     one, two = lab.create("one"), lab.create("two")
     one.close()
@@ -135,7 +170,7 @@ def test_manifest_of_another_library(lab: Any) -> None:
         lab.open("one")
 
 
-def test_another_encoder_is_refused(lab: Any, make_encoder: Any) -> None:
+def test_15_another_encoder_is_refused(lab: Any, make_encoder: Any) -> None:
     lab.create()
     for other in (make_encoder("fake-2"), "default", "openai/clip-vit-base-patch32"):
         with pytest.raises(EncoderMismatch, match="fake-1") as caught:
@@ -182,6 +217,17 @@ def test_an_encoder_object_must_be_given_again(lab: Any) -> None:
     with pytest.raises(EncoderMismatch, match="no name") as caught:
         library.find("x")
     assert "encoder=" in caught.value.remedy
+
+
+def test_a_catalogue_of_a_later_version_that_may_not_be_written(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = lab.create()
+    library.close()
+    with sqlite3.connect(library.folder / CATALOGUE_NAME) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(LibraryError, match="version 99"):
+        lab.open()
 
 
 def test_a_catalogue_of_a_later_version(lab: Any) -> None:

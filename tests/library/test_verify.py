@@ -136,7 +136,7 @@ def test_a_sound_library(library: Library) -> None:
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damage_is_found_and_put_right(library: Library, lab: Any, name: str, contents_of: Any) -> None:
+def test_13_damage_is_found_and_put_right(library: Library, lab: Any, name: str, contents_of: Any) -> None:
     kind, plant = DAMAGE[name]
     before, stored = library.dump(), contents_of(library.folder)
     plant(library)
@@ -195,6 +195,22 @@ def test_damage_without_a_source(library: Library, lab: Any) -> None:
     assert record.id not in {video.id for video in library.videos()}
     (lab.folder / "away.mp4").rename(record.paths[0])
     assert [change.video for change in library.add(lab.home).added] == [record.id]
+
+
+def test_lost_thumbnails_without_a_source_take_no_video_with_them(library: Library, lab: Any) -> None:
+    """The drive is unplugged: what can be found today can still be found when it is back."""
+    record = library.videos()[0]
+    picture(library).unlink()
+    Path(record.paths[0]).rename(lab.folder / "away.mp4")
+    library.add(lab.home)
+    report = library.repair()
+    assert any(record.id in line for line in report.lost)
+    assert not report.after.ok
+    assert record.id in {moment.video for moment in library.find("x", include_missing=True)}
+    (lab.folder / "away.mp4").rename(record.paths[0])
+    report = library.repair()
+    assert report.after.ok
+    assert report.lost == ()
 
 
 def test_damage_with_a_source_that_has_changed(library: Library, lab: Any) -> None:
@@ -277,6 +293,54 @@ def test_a_catalogue_beyond_use(library: Library, lab: Any, how: str, contents_o
     assert contents_of(library.folder) == stored
     assert len(library.find("x", top=100)) == 40
     assert not list(library.folder.glob("*.damaged*"))
+
+
+class Killed(BaseException):
+    """Ends a test's work where it stands."""
+
+
+def die(*_: Any, **__: Any) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("where", ["_salvaged", "contents.set_meta", "mend_references", "Store.write_file"])
+def test_13_salvage_killed_at_every_write_point(
+    library: Library, lab: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """The rows that can be read of a damaged catalogue are still there for the salvage that follows."""
+    for number in range(3, 40):
+        lab.video(f"{number}.mp4", seed=number)
+    library.add(lab.home)
+    library.close()
+    (library.folder / MANIFEST_NAME).unlink()
+    path = library.folder / CATALOGUE_NAME
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 4096] = b"x" * 4096
+    path.write_bytes(content)
+    shutil.copytree(library.folder, lab.folder / "whole")
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"trifocal.library.salvage.{where}", die)
+            with pytest.raises(Killed):
+                lab.open(damaged=True)
+    library, whole = lab.open(damaged=True), lab.open("whole", damaged=True)
+    assert len(library.videos()) > 10
+    assert library.dump() == whole.dump()
+
+
+def test_13_repair_killed_before_the_files_are_added_again(
+    library: Library, lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = library.dump()
+    sql(library, f"DELETE FROM videos WHERE id = '{first(library)}'")
+    with monkeypatch.context() as patch:
+        patch.setattr("trifocal.library.ingest.Ingest.add", die)
+        with pytest.raises(Killed):
+            library.repair()
+    assert [finding.kind for finding in library.verify().problems] == ["reference"]
+    assert library.repair().after.ok
+    assert library.dump() == before
 
 
 def test_settings_and_catalogue_both_gone(library: Library, lab: Any) -> None:

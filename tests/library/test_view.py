@@ -58,6 +58,7 @@ def test_find_in_an_empty_library(lab: Any) -> None:
     [
         ("", {}),
         ("  ", {}),
+        ("a \udcff", {}),
         ("x", {"top": 0}),
         ("x", {"top": 1.5}),
         ("x", {"moments_per_video": 0}),
@@ -67,6 +68,16 @@ def test_find_in_an_empty_library(lab: Any) -> None:
 def test_find_refuses(library: Library, text: str, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         library.find(text, **options)
+
+
+def test_4_a_source_is_a_file_inside_a_root(library: Library, lab: Any) -> None:
+    record = library.videos()[0]
+    assert library.source(record.id) == record.paths[0]
+    outside = lab.folder / "outside.mp4"
+    Path(record.paths[0]).rename(outside)
+    Path(record.paths[0]).symlink_to(outside)
+    with pytest.raises(VideoNotFound, match=record.id):
+        library.source(record.id)
 
 
 def test_the_index_follows_the_catalogue(library: Library, lab: Any) -> None:

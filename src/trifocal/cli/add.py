@@ -19,6 +19,7 @@ from trifocal.cli.output import (
     size,
     stderr,
     stdout,
+    visible,
 )
 from trifocal.errors import LibraryNotFound
 
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
     from trifocal.library import AddProgress, AddReport, Library
 
 EXIT_SOME_FAILED = 3
-CHANGES = ("added", "duplicates", "moved", "replaced", "restored", "unchanged", "missing")
+CHANGES = {
+    "added": "added",
+    "duplicates": "duplicate",
+    "moved": "moved",
+    "replaced": "replaced",
+    "restored": "back",
+    "unchanged": "unchanged",
+    "missing": "gone",
+}
 
 
 def add(
@@ -99,7 +108,7 @@ def add_progress(*, quiet: bool) -> Iterator[Callable[[AddProgress], None] | Non
             if now.eta_s is not None:
                 facts += f"  {clock(now.eta_s)} left"
             if now.video:
-                facts += f"  {Path(now.video).name}"
+                facts += f"  {visible(Path(now.video).name)}"
             known = now.phase == "ingest" and now.total_s > 0
             done, total = (now.done_s, now.total_s) if known else (now.done_videos, now.total_videos or None)
             bar.update(task, completed=done, total=total, phase=now.phase, facts=facts)
@@ -110,7 +119,7 @@ def add_progress(*, quiet: bool) -> Iterator[Callable[[AddProgress], None] | Non
 def print_report(report: AddReport, folder: Path) -> None:
     """Print what an `add` did: the counts, the cost, and each file that failed."""
     out, err = stdout(), stderr()
-    counts = [f"{len(changes)} {name}" for name in CHANGES if (changes := getattr(report, name))]
+    counts = [f"{len(changes)} {word}" for name, word in CHANGES.items() if (changes := getattr(report, name))]
     if report.skipped:
         counts.append(f"{len(report.skipped)} skipped")
     if report.failed:
@@ -121,10 +130,10 @@ def print_report(report: AddReport, folder: Path) -> None:
         speed = times.video_s / times.total_s if times.total_s else 0.0
         out.print(
             f"{clock(times.video_s)} of video in {clock(times.total_s)} ({speed:.1f}× real time), "
-            f"{size(times.stored_bytes)} stored in {folder}",
+            f"{size(times.stored_bytes)} stored in {visible(str(folder))}",
             markup=False,
         )
     for word, failures in (("failed", report.failed), ("skipped", report.skipped)):
         for failure in failures:
             line = f"{word}: {failure.path}: {failure.message}. {failure.remedy}"
-            err.print(line.rstrip(), markup=False, soft_wrap=True)
+            err.print(visible(line.rstrip()), markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ An expected error is one line on stderr, `error: what happened. What to do.`, an
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from typing import Annotated
@@ -14,9 +15,10 @@ import typer
 
 from trifocal._version import __version__
 from trifocal.cli import add, ask, collection, doctor, find, playground, weights
-from trifocal.cli.output import Session, print_error
+from trifocal.cli.output import Session, print_error, visible
 from trifocal.errors import TrifocalError
 
+EXIT_INTERRUPTED = 130
 EXIT_CODES = """
 Exit codes: 0 done, 1 something failed, 2 wrong usage, 3 a video cannot be used, 4 a model file cannot be had,
 5 the library cannot be used, 130 interrupted.
@@ -27,7 +29,7 @@ app = typer.Typer(
     help="Find moments by text, and ask questions, in your own videos, on your own machine.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -74,6 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words[:end]
     words = [word for place, word in enumerate(words) if word != "--debug" or place > end]
     session = Session()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show stops nothing
     try:
         app(args=words, obj=session)
     except TrifocalError as error:
@@ -81,17 +85,15 @@ def main(arguments: list[str] | None = None) -> None:
             traceback.print_exc()
         print_error(error, as_json=session.json)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of the pipe has gone; there is nobody left to tell
-        sys.exit(141)
+    except SystemExit as stopped:  # typer has turned Ctrl-C into one
+        if stopped.code == EXIT_INTERRUPTED:
+            print("interrupted; what was finished is kept", file=sys.stderr)
+        raise
     except Exception as error:  # noqa: BLE001 -- the last line of defence: a defect of ours, told as one
         if debug:
             traceback.print_exc()
         print(
-            f"error: a defect in trifocal {__version__}: {type(error).__name__}: {error}. "
+            f"error: a defect in trifocal {__version__}: {type(error).__name__}: {visible(str(error))}. "
             "Run the command again with --debug and report what it prints.",
             file=sys.stderr,
         )

@@ -42,8 +42,15 @@ def ask(
         stderr().print(note, style="dim" if sys.stderr.isatty() else None, markup=False, soft_wrap=True)
 
 
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # too long, or no path at all
+        return False
+
+
 def _answer(video: str, question: str, folder: Path) -> Answer:
-    if Path(video).exists():
+    if _is_there(video):
         from trifocal.chat import load_chat
 
         return load_chat().ask(video, question)

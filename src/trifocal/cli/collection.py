@@ -9,7 +9,21 @@ import typer
 
 from trifocal.cli.add import add_progress
 from trifocal.cli.find import path_of, picture
-from trifocal.cli.output import Format, FormatOption, LibraryOption, clock, default_library, print_json, size, stdout
+from trifocal.cli.output import (
+    NARROW,
+    Format,
+    FormatOption,
+    LibraryOption,
+    clock,
+    default_library,
+    number,
+    plain,
+    print_json,
+    size,
+    stdout,
+    visible,
+    writing,
+)
 
 EXIT_UNSOUND = 5
 
@@ -33,24 +47,27 @@ def list_videos(
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     if failed:
-        for name in ("file", "code", "what happened"):
-            table.add_column(name, overflow="fold")
+        table.add_column("file", overflow="fold")
+        table.add_column("code", no_wrap=True)
+        table.add_column("what happened")
         for failure in failures:
-            table.add_row(*(_plain(text) for text in (failure.path, failure.code, failure.message)))
+            table.add_row(*(plain(text) for text in (failure.path, failure.code, failure.message)))
     else:
+        wide = stdout().width >= NARROW
         table.add_column("id", no_wrap=True)
-        table.add_column("length", justify="right")
-        table.add_column("size", justify="right", no_wrap=True)
-        table.add_column("codec", no_wrap=True)
+        table.add_column("length", justify="right", no_wrap=True)
+        if wide:
+            table.add_column("size", justify="right", no_wrap=True)
+            table.add_column("codec", no_wrap=True)
         table.add_column("video", overflow="fold")
         for record in records:
             gone = " (gone)" if record.state == "missing" else ""
-            picture = f"{record.width}×{record.height}"
-            name = _plain(path_of(record)) + gone
-            table.add_row(record.id[:8], clock(record.duration_s), picture, record.codec, name)
+            picture_is = (f"{record.width}×{record.height}", record.codec) if wide else ()
+            name = plain(path_of(record)) + gone
+            table.add_row(record.id[:8], clock(record.duration_s), *picture_is, name)
     stdout().print(table)
-    summary = f"{status.videos} videos, {clock(status.duration_s)}, {size(status.library_bytes)} stored"
-    notes = [("missing", status.missing), ("failed", status.failures), ("unfinished", status.interrupted)]
+    summary = f"{number(status.videos, 'video')}, {clock(status.duration_s)}, {size(status.library_bytes)} stored"
+    notes = [("gone", status.missing), ("failed", status.failures), ("unfinished", status.interrupted)]
     stdout().print(summary + "".join(f", {count} {name}" for name, count in notes if count), style="dim")
 
 
@@ -71,7 +88,8 @@ def show(
         from trifocal import video as media
 
         images = [picture(one.path) for one in pictures]
-        sheet.parent.mkdir(parents=True, exist_ok=True)
+        with writing(sheet):
+            sheet.parent.mkdir(parents=True, exist_ok=True)
         media.write_jpeg(sheet, media.contact_sheet(images, labels=[clock(one.at_s) for one in pictures]))
     if format_ is Format.JSON:
         print_json(record.to_dict() | {"spans_s": spans})
@@ -82,20 +100,20 @@ def show(
     facts: dict[str, str] = {
         "id": record.id,
         "state": record.state,
-        "files": "\n".join((*record.paths, *(f"{path} (gone)" for path in record.missing_paths))),
+        "files": "\n".join((*map(plain, record.paths), *(f"{plain(path)} (gone)" for path in record.missing_paths))),
         "length": clock(record.duration_s),
         "picture": f"{record.width}×{record.height}, {fps} frames/s, {record.codec} in {record.container}",
         "sound": "yes" if record.has_audio else "no",
         "file size": size(record.size_bytes),
-        "stored": f"{size(record.library_bytes)}: {record.prototypes} parts of {record.frames} frames",
-        "parts": "  ".join(f"{clock(start)}–{clock(end)}" for start, end in sorted(spans)),
+        "stored": f"{size(record.library_bytes)}, from {number(record.frames, 'frame')}",
+        number(record.prototypes, "part"): "  ".join(f"{clock(start)}–{clock(end)}" for start, end in sorted(spans)),
         "added": record.added_at,
-        "warnings": "\n".join(record.warnings),
+        "warnings": "\n".join(map(plain, record.warnings)),
     }
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in facts.items():
         if value:
-            table.add_row(name, _plain(value))
+            table.add_row(name, value)
     stdout().print(table)
 
 
@@ -110,12 +128,14 @@ def remove(
 
     with Library.open(library or default_library()) as opened:
         if not yes:
-            typer.confirm(f"Remove {', '.join(videos)} from the library (the files stay)?", abort=True, err=True)
+            typer.confirm(
+                f"Remove {visible(', '.join(videos))} from the library (the files stay)?", abort=True, err=True
+            )
         report = opened.remove(videos)
     if format_ is Format.JSON:
         print_json(report.to_dict())
     else:
-        stdout().print(f"removed {len(report.videos)} videos, {size(report.freed_bytes)} freed")
+        stdout().print(f"removed {number(len(report.videos), 'video')}, {size(report.freed_bytes)} freed")
 
 
 def verify(
@@ -131,26 +151,21 @@ def verify(
     with Library.open(library or default_library(), damaged=repair) as opened:
         if repair:
             with add_progress(quiet=format_ is Format.JSON) as progress:
-                values["repair"] = opened.repair(progress=progress).to_dict()
+                values["repair"] = opened.repair(sources=sources, progress=progress).to_dict()
         report = opened.verify(sources=sources)
     values["verify"] = report.to_dict()
     if format_ is Format.JSON:
         print_json(values)
     else:
         for line in values.get("repair", {}).get("done", []):
-            stdout().print(f"repaired: {line}", markup=False, soft_wrap=True)
+            stdout().print(f"repaired: {visible(line)}", markup=False, soft_wrap=True)
+        for line in values.get("repair", {}).get("lost", []):
+            stdout().print(f"not repaired: {visible(line)}", markup=False, soft_wrap=True)
         for problem in report.problems:
-            stdout().print(f"problem: {problem.message}", markup=False, soft_wrap=True)
+            stdout().print(f"problem: {visible(f'{problem.subject}: {problem.message}')}", markup=False, soft_wrap=True)
         if report.ok:
-            stdout().print(f"sound: {report.videos} videos, {size(report.checked_bytes)} checked")
+            stdout().print(f"sound: {number(report.videos, 'video')}, {size(report.checked_bytes)} checked")
         elif not repair:
             stdout().print("`trifocal verify --repair` puts right what it can")
     if not report.ok:
         raise typer.Exit(EXIT_UNSOUND)
-
-
-def _plain(text: str) -> str:
-    """Text as it is, for a place that reads markup."""
-    from rich.markup import escape
-
-    return escape(text)

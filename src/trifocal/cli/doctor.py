@@ -14,7 +14,17 @@ from pathlib import Path
 
 import typer
 
-from trifocal.cli.output import Format, FormatOption, LibraryOption, default_library, print_json, size, stdout
+from trifocal.cli.output import (
+    Format,
+    FormatOption,
+    LibraryOption,
+    default_library,
+    number,
+    plain,
+    print_json,
+    size,
+    stdout,
+)
 from trifocal.errors import LibraryNotFound, TrifocalError
 
 PACKAGES = ("torch", "transformers", "av", "numpy", "pillow", "safetensors")
@@ -52,7 +62,7 @@ def doctor(library: LibraryOption = None, format_: FormatOption = Format.HUMAN) 
         table = Table(box=None, pad_edge=False, show_header=False)
         signs = {True: "[green]ok[/]", False: "[red]problem[/]", None: "note"}
         for check in checks:
-            table.add_row(signs[check.ok], check.name, check.detail.replace("[", r"\["))
+            table.add_row(signs[check.ok], check.name, plain(check.detail))
         stdout().print(table)
     if any(check.ok is False for check in checks):
         raise typer.Exit(1)
@@ -127,6 +137,6 @@ def _library(folder: Path) -> tuple[bool | None, str]:
 
     try:
         with Library.open(folder) as opened:
-            return True, f"{folder}, {len(opened.videos())} videos"
+            return True, f"{folder}, {number(len(opened.videos()), 'video')}"
     except LibraryNotFound:
         return None, f"none at {folder}; `trifocal add` makes it"

@@ -7,9 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trifocal.cli.output import Format, FormatOption, LibraryOption, clock, default_library, print_json, stderr, stdout
+from trifocal.cli.output import (
+    NARROW,
+    Format,
+    FormatOption,
+    LibraryOption,
+    clock,
+    default_library,
+    number,
+    plain,
+    print_json,
+    stderr,
+    stdout,
+    visible,
+    writing,
+)
 from trifocal.cli.page import MomentCard, QuerySection, plays_in_browsers, write_page
 from trifocal.cli.progress import count_progress
+from trifocal.errors import LibraryDamaged, VideoError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +33,7 @@ if TYPE_CHECKING:
     from trifocal.library import Library, Moment, VideoRecord
 
 SHORTEST_CLIP_S = 1.0
+LONGEST_STEM = 100  # bytes of a video's name that go into the name of its clip
 
 
 def find(
@@ -48,26 +64,28 @@ def find(
         }
         records = {record.id: record for record in opened.videos()}
         hidden = 0 if include_missing else opened.status().missing
+        if format_ is Format.HUMAN:  # first, as what follows takes its time and may fail
+            for query, moments in found.items():
+                print_moments(query, moments, records, heading=len(found) > 1)
+            if hidden:
+                note = f"left out: {number(hidden, 'video')} without a file; --include-missing looks in them too"
+                stderr().print(note, soft_wrap=True)
         written = {
-            query: _write_clips(moments, records, folder=clips, prefix=f"{place + 1}-" if len(queries) > 1 else "")
+            query: _write_clips(opened, moments, folder=clips, prefix=f"{place + 1}-" if len(queries) > 1 else "")
             for place, (query, moments) in enumerate(found.items())
             if clips is not None
         }
+        if clips is not None and any(clip for of_query in written.values() for clip in of_query):
+            _tell_written(clips)
         if sheet is not None:
             _write_sheet(opened, found, records, sheet)
         if page is not None:
-            shown = sections(opened, found, clips=page.with_name(f"{page.stem}_files"))
-            write_page(page, title="Moments", queries=tuple(shown))
+            with writing(page):
+                shown = sections(opened, found, clips=page.with_name(f"{page.stem}_files"))
+                write_page(page, title="Moments", queries=tuple(shown))
+            _tell_written(page)
     if format_ is Format.JSON:
         print_json([_as_json(query, moments, records, written.get(query, [])) for query, moments in found.items()])
-        return
-    for query, moments in found.items():
-        print_moments(query, moments, records, heading=len(found) > 1)
-    if hidden:
-        stderr().print(f"{hidden} videos whose files are gone were left out; --include-missing looks in them too")
-    for target in (clips, sheet, page):
-        if target is not None:
-            stderr().print(f"wrote {target}", markup=False, soft_wrap=True)
 
 
 def print_moments(query: str, moments: list[Moment], records: dict[str, VideoRecord], *, heading: bool = True) -> None:
@@ -76,21 +94,21 @@ def print_moments(query: str, moments: list[Moment], records: dict[str, VideoRec
 
     out = stdout()
     if heading:
-        out.print(f"\n“{query}”", style="bold", markup=False)
+        out.print(f"\n“{visible(query)}”", style="bold", markup=False)
     if not moments:
         out.print("nothing found; the library is empty or its videos are gone")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("#", justify="right")
-    table.add_column("from", justify="right")
-    table.add_column("to", justify="right")
-    table.add_column("score", justify="right")
+    for name in ("#", "from", "to", "score"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("video", overflow="fold")
-    table.add_column("id", style="dim", no_wrap=True)
+    if out.width >= NARROW:
+        table.add_column("id", style="dim", no_wrap=True)
     for place, moment in enumerate(moments, start=1):
         name = Path(path_of(records[moment.video])).name
         start, end = clock(moment.start_s), clock(moment.end_s)
-        table.add_row(str(place), start, end, f"{moment.score:.3f}", name.replace("[", r"\["), moment.video[:8])
+        facts = (str(place), start, end, f"{moment.score:z.3f}", plain(name))
+        table.add_row(*facts, *((moment.video[:8],) if out.width >= NARROW else ()))
     out.print(table)
 
 
@@ -100,12 +118,21 @@ def path_of(record: VideoRecord) -> str:
 
 
 def picture(path: Path | str) -> NDArray[np.uint8]:
-    """A picture file as uint8 (H, W, 3)."""
+    """A thumbnail as uint8 (H, W, 3).
+
+    Raises:
+        LibraryDamaged: it is missing or no picture.
+    """
     import numpy as np
     from PIL import Image
 
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise LibraryDamaged(
+            f"the thumbnail {path} cannot be read", remedy="Run `trifocal verify --repair`."
+        ) from error
 
 
 def sections(library: Library, found: dict[str, list[Moment]], *, clips: Path) -> list[QuerySection]:
@@ -118,8 +145,9 @@ def sections(library: Library, found: dict[str, list[Moment]], *, clips: Path) -
             record = records[moment.video]
             source = Path(path_of(record))
             seek = plays_in_browsers(source, codec=record.codec)
-            if not seek and record.paths:
-                source = _clip(moment, source, clips / f"{record.id}-{round(moment.start_s * 1000)}.mp4")
+            if not seek:
+                clip = _clip(library, moment, clips / f"{record.id}-{round(moment.start_s * 1000)}.mp4")
+                source = clip or source
             cards.append(
                 MomentCard(
                     title=Path(path_of(record)).name,
@@ -136,31 +164,46 @@ def sections(library: Library, found: dict[str, list[Moment]], *, clips: Path) -
     return out
 
 
-def _write_clips(
-    moments: list[Moment], records: dict[str, VideoRecord], *, folder: Path, prefix: str
-) -> list[str | None]:
-    """One mp4 a moment, named by its rank; None where the video's file is gone."""
+def _write_clips(library: Library, moments: list[Moment], *, folder: Path, prefix: str) -> list[str | None]:
+    """One mp4 a moment, named by its rank; None where the video cannot be read now."""
     written: list[str | None] = []
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with count_progress("clips", "written") as progress:
         for place, moment in enumerate(moments, start=1):
-            record = records[moment.video]
-            if not record.paths:
-                written.append(None)
-                continue
-            source = Path(record.paths[0])
-            name = f"{prefix}{place:02d}-{source.stem}-{round(moment.start_s * 1000)}ms.mp4"
-            written.append(str(_clip(moment, source, folder / name)))
+            stem = _stem(Path(path_of(library.video(moment.video))).stem)
+            name = f"{prefix}{place:02d}-{stem}-{round(moment.start_s * 1000)}ms.mp4"
+            clip = _clip(library, moment, folder / name)
+            written.append(None if clip is None else str(clip))
             progress(place, len(moments))
     return written
 
 
-def _clip(moment: Moment, source: Path, target: Path) -> Path:
+def _stem(name: str) -> str:
+    """A video's name as part of another file's name: without what cannot be printed, and not too long for any disk."""
+    return (
+        "".join(character if character.isprintable() else "_" for character in name)
+        .encode()[:LONGEST_STEM]
+        .decode(errors="ignore")
+    )
+
+
+def _clip(library: Library, moment: Moment, target: Path) -> Path | None:
+    """Cut a moment out of its video; None, and a note on stderr, when the video cannot be read now."""
     from trifocal import video
 
     target.parent.mkdir(parents=True, exist_ok=True)
     end_s = max(moment.end_s, moment.start_s + SHORTEST_CLIP_S)
-    video.cut_clip(source, target, start_s=moment.start_s, end_s=end_s)
+    try:
+        video.cut_clip(library.source(moment.video), target, start_s=moment.start_s, end_s=end_s)
+    except VideoError as error:
+        stderr().print(visible(f"no clip: {error}"), markup=False, soft_wrap=True)
+        return None
     return target
+
+
+def _tell_written(target: Path) -> None:
+    stderr().print(f"wrote {visible(str(target))}", markup=False, soft_wrap=True)
 
 
 def _write_sheet(library: Library, found: dict[str, list[Moment]], records: dict[str, VideoRecord], path: Path) -> None:
@@ -172,10 +215,12 @@ def _write_sheet(library: Library, found: dict[str, list[Moment]], records: dict
         stderr().print("nothing was found, so there is no contact sheet")
         return
     pictures = [picture(library.thumbnail(one.video, at_s=(one.start_s + one.end_s) / 2)) for one in shown]
-    labels = [f"{Path(path_of(records[one.video])).name} {clock(one.start_s)}" for one in shown]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = [f"{visible(Path(path_of(records[one.video])).name)} {clock(one.start_s)}" for one in shown]
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     columns = max(map(len, found.values())) if len(found) > 1 else None
     video.write_jpeg(path, video.contact_sheet(pictures, labels=labels, columns=columns))
+    _tell_written(path)
 
 
 def _as_json(

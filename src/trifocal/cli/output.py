@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,10 +17,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trifocal.errors import InvalidInput
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from trifocal.errors import TrifocalError
+
+NARROW = 60
+"""A terminal with fewer columns gets tables without what can be done without."""
+
+_UNBOUNDED = 100_000  # columns of a line that nobody's terminal wraps
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class Format(StrEnum):
@@ -64,10 +76,10 @@ def default_library() -> Path:
 
 
 def stdout() -> Console:
-    """A console for results; plain text when stdout is no terminal."""
+    """A console for results; where stdout is no terminal, plain text with one line a row, however long."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
 
 
 def stderr() -> Console:
@@ -88,7 +100,44 @@ def print_error(error: TrifocalError, *, as_json: bool) -> None:
         value = {"error": {"code": error.code, "message": error.message, "remedy": error.remedy}}
         print(json.dumps(value, ensure_ascii=False), file=sys.stderr)
     else:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print("error: " + visible(" ".join(str(error).split())), file=sys.stderr)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Around the making of something that the user asked for by path: a disk that refuses is an error with a remedy.
+
+    Raises:
+        InvalidInput: an `OSError` came up inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(
+            f"{target} cannot be written: {error.strerror or error}", remedy="Give another path."
+        ) from error
+
+
+def visible(text: str) -> str:
+    """Text with what would move the cursor, colour the terminal or turn the reading direction spelt out."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _UNPRINTABLE or character in _BIDI
+        else character
+        for character in text
+    )
+
+
+def plain(text: str) -> str:
+    """`visible` text for a place that reads markup, such as a table."""
+    from rich.markup import escape
+
+    return escape(visible(text))
+
+
+def number(count: int, what: str) -> str:
+    """A count with its noun: `1 video`, `2 videos`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def clock(seconds: float) -> str:

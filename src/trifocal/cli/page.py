@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from trifocal.cli.output import clock
+from trifocal.cli.output import clock, visible
 
 __all__ = ["AnswerCard", "MomentCard", "QuerySection", "write_page"]
 
@@ -107,7 +107,13 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clock": clock, "link": link, "picture": picture}
+    environment.filters |= {
+        "clock": clock,
+        "link": link,
+        "picture": picture,
+        "score": "{:z.3f}".format,
+        "visible": visible,
+    }
     text = environment.get_template("moments.html").render(title=title, queries=queries, answers=answers, footer=footer)
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")

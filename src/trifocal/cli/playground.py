@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trifocal.cli.output import Format, FormatOption, print_json, stderr, stdout
+from trifocal.cli.output import Format, FormatOption, number, print_json, stdout, visible
 from trifocal.cli.progress import count_progress
 
 app = typer.Typer(
     help="Make small videos with exact truth: captions, questions, boxes, actions.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 
 
@@ -42,8 +41,7 @@ def make(
     """
     from trifocal import playground
 
-    quiet = format_ is Format.JSON or not stderr().is_terminal
-    with nullcontext(None) if quiet else count_progress("videos", "made") as progress:
+    with count_progress("videos", "made") as progress:
         paths = playground.make_collection(
             folder,
             count=count,
@@ -52,12 +50,12 @@ def make(
             size=size,
             fps=fps,
             themes=theme or (None,),
-            progress=None if progress is None else lambda done, total, _: progress(done, total),
+            progress=lambda done, total, _: progress(done, total),
         )
     if format_ is Format.JSON:
         print_json([str(path) for path in paths])
     else:
-        stdout().print(f"{len(paths)} videos in {folder}", markup=False)
+        stdout().print(f"{number(len(paths), 'video')} in {visible(str(folder))}", markup=False)
 
 
 @app.command()

@@ -8,9 +8,16 @@ from contextlib import contextmanager
 from trifocal.cli.output import stderr
 
 
+def _silent(_done: int, _total: int) -> None:
+    """Show nothing."""
+
+
 @contextmanager
 def bytes_progress(label: str) -> Iterator[Callable[[int, int], None]]:
     """A bar for a download; the callback takes bytes so far and bytes in all."""
+    if not stderr().is_terminal:
+        yield _silent
+        return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (
@@ -28,6 +35,9 @@ def bytes_progress(label: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def count_progress(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """A bar for a number of things; the callback takes how many are done and how many there are."""
+    if not stderr().is_terminal:
+        yield _silent
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (

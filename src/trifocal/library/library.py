@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from trifocal.errors import LibraryNotFound
 from trifocal.library import contents, removal
-from trifocal.library.catalogue import CATALOGUE_NAME, Catalogue
+from trifocal.library.catalogue import Catalogue
 from trifocal.library.executor import LocalExecutor
 from trifocal.library.ingest import AddOptions, Ingest
+from trifocal.library.lease import Lease
 from trifocal.library.meter import Meter
-from trifocal.library.opening import check_count, check_empty, check_encoder, load_named_encoder, open_parts
+from trifocal.library.opening import (
+    check_count,
+    check_empty,
+    check_encoder,
+    load_named_encoder,
+    not_yet_made,
+    open_parts,
+)
 from trifocal.library.repair import repair
 from trifocal.library.salvage import open_damaged
 from trifocal.library.session import writing
@@ -99,6 +107,7 @@ class Library(LibraryView):
 
         Raises:
             InvalidInput: the folder holds something.
+            LibraryBusy: another process is making one there.
             LibraryError: it cannot be made.
             WeightsUnavailable: the encoder's files cannot be had.
         """
@@ -116,14 +125,18 @@ class Library(LibraryView):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
         store.make_folders()
         catalogue = Catalogue(place, create=True)
+        lease = Lease(catalogue, verb="create")
         try:
-            with catalogue.write() as connection:
+            lease.acquire()
+            check_empty(place)  # once more: another process may have made one while the encoder was loaded
+            with catalogue.write(lease) as connection:
                 contents.set_meta(connection, contents.MANIFEST, manifest.to_json())
                 contents.set_meta(connection, contents.GENERATION, "0")
                 contents.set_meta(connection, contents.VISIBILITY, "0")
             # The last step: a folder without this file is not a library yet.
             store.write_file(place / MANIFEST_NAME, manifest.to_json().encode(), step="manifest")
         finally:
+            lease.release()
             catalogue.close()
         return cls.open(place, encoder=loaded, device=device, chat=chat, reader=reader, limits=limits, trace=trace)
 
@@ -159,7 +172,7 @@ class Library(LibraryView):
             EncoderMismatch: `encoder` is another than the one it was made with.
         """
         place = Path(os.path.abspath(folder))  # noqa: PTH100 - as above
-        if not (place / MANIFEST_NAME).exists() and not (place / CATALOGUE_NAME).exists():
+        if not damaged and not_yet_made(place):
             raise LibraryNotFound(f"there is no library in {place}", remedy="Check the path, or make one with `add`.")
         notes: tuple[str, ...] = ()
         if damaged:

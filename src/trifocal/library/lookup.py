@@ -67,7 +67,9 @@ def find_video(connection: sqlite3.Connection, name: str | os.PathLike[str]) -> 
     )
 
 
-def paths_under(connection: sqlite3.Connection, folder: str, *, table: Literal["files", "failures"]) -> list[str]:
-    """The files of the catalogue (or those that failed) at or under a resolved path, sorted."""
-    query = f"SELECT path FROM {table} ORDER BY path"  # noqa: S608 - one of two names
+def paths_under(
+    connection: sqlite3.Connection, folder: str, *, table: Literal["files", "failures", "jobs"]
+) -> list[str]:
+    """The files of the catalogue (or those that failed, or were cut off) at or under a resolved path, sorted."""
+    query = f"SELECT path FROM {table} ORDER BY path"  # noqa: S608 - one of three names
     return [str(row["path"]) for row in connection.execute(query) if is_under(row["path"], folder)]

@@ -11,14 +11,14 @@ from trifocal.errors import EncoderMismatch, InvalidInput, LibraryDamaged, Model
 from trifocal.library import contents
 from trifocal.library.catalogue import CATALOGUE_NAME, Catalogue
 from trifocal.library.settings import MANIFEST_NAME, EncoderIdentity, Manifest, read_manifest
-from trifocal.library.store import FOLDERS
+from trifocal.library.store import FOLDERS, disk_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trifocal.retrieval import FrameTextEncoder
 
-__all__ = ["check_count", "check_empty", "check_encoder", "load_named_encoder", "open_parts"]
+__all__ = ["check_count", "check_empty", "check_encoder", "load_named_encoder", "not_yet_made", "open_parts"]
 
 
 def check_count(name: str, value: object, *, most: int | None = None) -> None:
@@ -45,17 +45,28 @@ def check_empty(folder: Path) -> None:
     ours = {*FOLDERS, CATALOGUE_NAME, f"{CATALOGUE_NAME}-wal", f"{CATALOGUE_NAME}-shm"}
     if held - ours:
         raise InvalidInput(f"{folder} is not empty", remedy="Give a new or empty folder.")
-    if CATALOGUE_NAME in held:
-        catalogue = Catalogue(folder, create=True)
-        try:
-            with catalogue.read() as connection:
-                if connection.execute("SELECT 1 FROM videos").fetchone():
-                    raise LibraryDamaged(
-                        f"{folder} is a library that has lost its {MANIFEST_NAME}",
-                        remedy="Run `trifocal verify --repair`.",
-                    )
-        finally:
-            catalogue.close()
+    if not not_yet_made(folder):
+        raise LibraryDamaged(
+            f"{folder} is a library that has lost its {MANIFEST_NAME}", remedy="Run `trifocal verify --repair`."
+        )
+
+
+def not_yet_made(folder: Path) -> bool:
+    """Whether there is no library in a folder, or one whose making was cut off: without `trifocal.json` and videos."""
+    with disk_errors(f"looking for a library in {folder}"):
+        if (folder / MANIFEST_NAME).exists():
+            return False
+        stored = folder / "prototypes"
+        if stored.is_dir() and any(stored.iterdir()):
+            return False
+        if not (folder / CATALOGUE_NAME).exists():
+            return True
+    catalogue = Catalogue(folder, create=True)
+    try:
+        with catalogue.read() as connection:
+            return connection.execute("SELECT 1 FROM videos").fetchone() is None
+    finally:
+        catalogue.close()
 
 
 def open_parts(folder: Path) -> tuple[Manifest, Catalogue]:

@@ -7,7 +7,7 @@ between has removed the video already, and the next writer deletes the rest.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trifocal.errors import InvalidInput
 from trifocal.library import contents
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["remove"]
 
+_TABLES: tuple[Literal["files", "failures", "jobs"], ...] = ("files", "failures", "jobs")
+
 
 def remove(session: Session, names: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> RemoveReport:
     """Remove videos or files.
@@ -28,7 +30,7 @@ def remove(session: Session, names: str | os.PathLike[str] | Iterable[str | os.P
     Args:
         session: the right to write.
         names: an id (or the start of one) means the video with all its files; a path means that file, or the files
-            below that folder (those that failed included): a video goes when it has none left.
+            below that folder (those that failed or were cut off included): a video goes when it has none left.
 
     Raises:
         NotInLibrary: a name means no video; then nothing is removed.
@@ -40,8 +42,8 @@ def remove(session: Session, names: str | os.PathLike[str] | Iterable[str | os.P
     with session.catalogue.write(session.lease) as connection:
         paths: set[str] = set()
         for name in given:
-            below = paths_under(connection, resolved(name), table="files")
-            below += paths_under(connection, resolved(name), table="failures")
+            place = resolved(name)
+            below = [path for table in _TABLES for path in paths_under(connection, place, table=table)]
             if not below:
                 below = [
                     str(row["path"])
@@ -51,8 +53,8 @@ def remove(session: Session, names: str | os.PathLike[str] | Iterable[str | os.P
                 ]
             paths.update(below)
         for path in sorted(paths):
-            connection.execute("DELETE FROM files WHERE path = ?", (path,))
-            connection.execute("DELETE FROM failures WHERE path = ?", (path,))
+            for table in _TABLES:
+                connection.execute(f"DELETE FROM {table} WHERE path = ?", (path,))  # noqa: S608 - own names
         videos = contents.queue_deletions(connection, paths=paths)
         contents.forget_rootless(connection)
         contents.bump(connection, contents.VISIBILITY)

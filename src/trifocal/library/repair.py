@@ -1,9 +1,9 @@
 """`repair`: what `verify` finds is put right, and said.
 
 Broken references are mended; leftovers deleted; files looked at again, as `add` would; a video whose prototypes or
-thumbnails are damaged is made again from its source file, and leaves the library where there is none with its content;
-the index is deleted, to be built at the next search. A damaged `trifocal.json` or catalogue has been mended when the
-library was opened with `damaged=True`.
+thumbnails are damaged is made again from its source file. Where there is none with its content, one with damaged
+prototypes leaves the library, one that lacks thumbnails alone stays; the index is deleted, to be built at the next
+search. A damaged `trifocal.json` or catalogue has been mended when the library was opened with `damaged=True`.
 """
 
 from __future__ import annotations
@@ -92,8 +92,9 @@ def repair(
         session.store.write_file(session.store.folder / MANIFEST_NAME, manifest.to_json().encode(), step="manifest")
         done.append(f"wrote {MANIFEST_NAME} again")
     again = _references(session, done)
-    videos = sorted({finding.subject for finding in before.problems if finding.kind in ("prototypes", "thumbnails")})
-    tasks = _sources(session, videos, reader=reader, done=done, lost=lost)
+    useless = {finding.subject for finding in before.problems if finding.kind == "prototypes"}
+    dark = {finding.subject for finding in before.problems if finding.kind == "thumbnails"} - useless
+    tasks = _sources(session, useless, dark, reader=reader, done=done, lost=lost)
     if tasks:
         report = ingest().again(tuple(tasks))
         done += [f"made video {task.sha256[:16]} again from {task.path}" for task in _finished(tasks, report)]
@@ -116,6 +117,8 @@ def repair(
     if any(finding.kind == "index" for finding in before.findings):
         search.clear()
         done.append("deleted the index; the next search builds it")
+    with session.catalogue.write(session.lease) as connection:
+        connection.execute("DELETE FROM meta WHERE key = ?", (SALVAGE,))
     aside = set_aside_path(session.store.folder)
     for path in (aside, aside.with_name(f"{aside.name}-wal"), aside.with_name(f"{aside.name}-shm")):
         remove_tree(path)
@@ -130,20 +133,25 @@ def _references(session: Session, done: list[str]) -> list[str]:
         again = [str(path) for path in json.loads(contents.get_meta(connection, SALVAGE) or "[]")]
         if broken:
             again += mend_references(connection)
+            # Kept until they are added: a repair that is killed goes on with them.
+            contents.set_meta(connection, SALVAGE, json.dumps(again))
             done.append(f"mended {len(broken)} broken references in the catalogue")
         gone = contents.queue_deletions(connection)
-        connection.execute("DELETE FROM meta WHERE key = ?", (SALVAGE,))
     session.finish_deletions()
     done += [f"removed video {video}, which had no file" for video in gone]
     return again
 
 
 def _sources(
-    session: Session, videos: list[str], *, reader: VideoReader, done: list[str], lost: list[str]
+    session: Session, useless: set[str], dark: set[str], *, reader: VideoReader, done: list[str], lost: list[str]
 ) -> list[IngestTask]:
-    """A task for each damaged video that has a source; the others are removed."""
+    """A task for each damaged video that has a source.
+
+    Of the others, those whose prototypes are `useless` are removed, as nothing can be found while they are there;
+    those that lack thumbnails alone stay in the `dark` until their file is back.
+    """
     tasks = []
-    for video in videos:
+    for video in sorted(useless | dark):
         with session.catalogue.read() as connection:
             row = connection.execute("SELECT sha256 FROM videos WHERE id = ?", (video,)).fetchone()
             paths = [
@@ -155,6 +163,9 @@ def _sources(
         found = next((file for file in _found(paths) if _content(reader, file.path) == row["sha256"]), None)
         if found is not None and still_the_same(found):
             tasks.append(IngestTask(sha256=row["sha256"], files=(found,)))
+            continue
+        if video in dark:
+            lost.append(f"thumbnails of video {video}: repair again when one of its files is back ({', '.join(paths)})")
             continue
         with session.catalogue.write(session.lease) as connection:
             connection.execute("DELETE FROM files WHERE video = ?", (video,))

@@ -4,6 +4,7 @@ A lost or altered `trifocal.json` is written again from the catalogue's copy. A 
 set aside as `catalogue.sqlite3.damaged`, and every row that can still be read, from the front and from the back of each
 table, goes into a new one; rows that have lost their counterpart are dropped, and their files noted down so that
 `repair` adds them again. Where nothing can be read, the catalogue starts empty and the folders have to be added again.
+A salvage that is killed starts over from what was set aside, which `repair` deletes as its last step.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["SALVAGE", "open_damaged", "set_aside_path"]
 SALVAGE = "salvage"
 """The key of `meta` under which the files to be added again are noted down."""
 
-_SIDE_FILES = ("", "-wal", "-shm")
+_SIDE_FILES = ("-wal", "-shm")
 
 
 def set_aside_path(folder: Path) -> Path:
@@ -49,11 +50,15 @@ def open_damaged(folder: Path) -> tuple[Manifest, Catalogue, tuple[str, ...]]:
     stated = kept = None
     with contextlib.suppress(LibraryDamaged):  # the catalogue's copy may do
         stated = read_manifest(folder)
+    aside = set_aside_path(folder)
     catalogue = _intact(folder)
     if catalogue is not None:
         kept = _kept_manifest(catalogue)
-    elif (folder / CATALOGUE_NAME).exists():
-        kept = _readable_manifest(folder / CATALOGUE_NAME)
+        if kept is None and aside.exists():  # a salvage was cut off before its rows were in
+            catalogue.close()
+            catalogue = None
+    if catalogue is None:
+        kept = _readable_manifest(folder / CATALOGUE_NAME) or _readable_manifest(aside)
     # Videos were made by what the catalogue says; the file may have been edited since.
     manifest = kept or stated
     if manifest is None:
@@ -103,6 +108,8 @@ def _kept_manifest(catalogue: Catalogue) -> Manifest | None:
 
 
 def _readable_manifest(path: Path) -> Manifest | None:
+    if not path.exists():
+        return None
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         row = connection.execute("SELECT value FROM meta WHERE key = ?", (contents.MANIFEST,)).fetchone()
@@ -117,14 +124,19 @@ def _rebuilt(folder: Path, manifest: Manifest) -> tuple[Catalogue, str]:
     """A new catalogue with what can be read of the old one."""
     aside = set_aside_path(folder)
     old = folder / CATALOGUE_NAME
-    found = old.exists()
     with disk_errors("setting the damaged catalogue aside"):
-        if found:
+        if old.exists() and aside.exists() and _half_made(old):
+            # A salvage was cut off here before: what there is to read is what it had set aside.
+            for suffix in (*_SIDE_FILES, ""):
+                old.with_name(old.name + suffix).unlink(missing_ok=True)
+        elif old.exists():
             for suffix in _SIDE_FILES:
-                target = aside.with_name(aside.name + suffix)
-                target.unlink(missing_ok=True)
-                if old.with_name(old.name + suffix).exists():
-                    old.with_name(old.name + suffix).rename(target)
+                aside.with_name(aside.name + suffix).unlink(missing_ok=True)
+            old.replace(aside)
+        for suffix in _SIDE_FILES:  # also those that a kill left behind
+            if old.with_name(old.name + suffix).exists():
+                old.with_name(old.name + suffix).replace(aside.with_name(aside.name + suffix))
+    found = aside.exists()
     rows = _salvaged(aside) if found else {}
     catalogue = Catalogue(folder, create=True)
     try:
@@ -150,6 +162,21 @@ def _rebuilt(folder: Path, manifest: Manifest) -> tuple[Catalogue, str]:
         raise
     state = "was damaged" if found else "was missing"
     return catalogue, f"{CATALOGUE_NAME} {state}: made a new one with {kept} videos, {len(lost)} files to add again"
+
+
+def _half_made(path: Path) -> bool:
+    """Whether a catalogue is sound, but without the manifest that is written together with the rows."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
+    try:
+        if connection.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
+            return False
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone() is None:
+            return True
+        return connection.execute("SELECT 1 FROM meta WHERE key = ?", (contents.MANIFEST,)).fetchone() is None
+    except sqlite3.Error:
+        return False
+    finally:
+        connection.close()
 
 
 def mend_references(connection: sqlite3.Connection) -> list[str]:

@@ -112,18 +112,19 @@ CREATE TABLE deletions (
 MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
 
 
-def migrate(connection: sqlite3.Connection, *, migrations: Sequence[str] = MIGRATIONS) -> int:
+def migrate(connection: sqlite3.Connection, *, migrations: Sequence[str] = MIGRATIONS, read_only: bool = False) -> int:
     """Bring the catalogue to the present version; a killed migration leaves the one before.
 
     Args:
         connection: in autocommit mode (`isolation_level=None`).
         migrations: the statements from each version to the next.
+        read_only: only check that there is nothing to do.
 
     Returns:
         How many migrations ran.
 
     Raises:
-        LibraryError: a later version of Trifocal wrote the catalogue.
+        LibraryError: a later version of Trifocal wrote the catalogue, or an earlier one did and it is `read_only`.
     """
     ran = 0
     while True:
@@ -135,6 +136,11 @@ def migrate(connection: sqlite3.Connection, *, migrations: Sequence[str] = MIGRA
             )
         if version == len(migrations):
             return ran
+        if read_only:
+            raise LibraryError(
+                f"the catalogue has version {version}, and may not be written to bring it to {len(migrations)}",
+                remedy="Open it once where it may be written.",
+            )
         connection.execute("BEGIN IMMEDIATE")
         try:
             # Another process may have migrated while this one waited for the lock.

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from contextlib import contextmanager
-from errno import EDQUOT, ENOSPC, EROFS
+from errno import EDQUOT, EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EROFS
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["FOLDERS", "Store", "disk_errors", "thumbnail_name"]
 
 FOLDERS = ("prototypes", "thumbnails", "index", "cache", "logs", "tmp")
+
+
+_PATH = (EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR)
 
 
 def _silent(_step: str) -> None:
@@ -60,6 +63,10 @@ def disk_errors(doing: str) -> Iterator[None]:
             raise LibraryError(
                 f"the library may not be written ({error.strerror}) while {doing}",
                 remedy="Make its folder writable, or copy it to a place that is.",
+            ) from error
+        if error.errno in _PATH:
+            raise LibraryError(
+                f"the path cannot be used ({error.strerror}) while {doing}", remedy="Check the path, or give another."
             ) from error
         raise LibraryError(
             f"the disk failed while {doing}: {error.strerror or error}",

@@ -6,6 +6,7 @@ to be missing, or that the index is older than the catalogue and will be built a
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from trifocal.errors import InvalidInput, LibraryDamaged, VideoError
 from trifocal.library import contents
 from trifocal.library.ingest import QUARANTINE_AFTER
+from trifocal.library.salvage import SALVAGE
 from trifocal.library.scan import is_under, on_disk
 from trifocal.library.settings import MANIFEST_NAME, Manifest, read_manifest
 from trifocal.library.store import disk_errors, thumbnail_name
@@ -116,6 +118,7 @@ def verify(
         roots = [str(row["path"]) for row in connection.execute("SELECT path FROM roots")]
         pending = [str(row["video"]) for row in connection.execute("SELECT video FROM deletions")]
         failures = contents.failures(connection, quarantine=QUARANTINE_AFTER)
+        salvaged = json.loads(contents.get_meta(connection, SALVAGE) or "[]")
         parts = {row["id"]: _parts(connection, row["id"]) for row in videos}
     findings += [
         Finding(kind="reference", subject=catalogue.path.name, message=message)
@@ -124,6 +127,9 @@ def verify(
     with_files = {row["video"] for row in files}
     checked = 0
     with disk_errors("reading the library"):
+        if salvaged:
+            message = f"{len(salvaged)} files that lost their video are still to be added again"
+            findings.append(Finding(kind="reference", subject=catalogue.path.name, message=message))
         for row in videos:
             findings += _video(store, row, *parts[row["id"]], dim=manifest.encoder.dim)
             checked += row["prototypes_bytes"] + row["thumbnails_bytes"]

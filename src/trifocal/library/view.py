@@ -107,12 +107,14 @@ class LibraryView:
             By falling score; ties by video id, then start. Empty when there is no video to look in.
 
         Raises:
-            InvalidInput: the text is empty, or a count is below 1.
+            InvalidInput: the text is empty or not Unicode, or a count is below 1.
             NotInLibrary: one of `videos` is not in the library.
             LibraryDamaged: stored prototypes are missing or damaged.
         """
         if not text.strip():
             raise InvalidInput("the text to find is empty", remedy='Describe a moment, such as "a dog on a beach".')
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InvalidInput("the text to find is not UTF-8", remedy="Check the terminal's encoding.")
         check_count("top", top)
         check_count("moments_per_video", moments_per_video)
         wanted = None if videos is None else {self._id(name) for name in videos}
@@ -142,7 +144,7 @@ class LibraryView:
             VideoNotFound: none of its files is there.
         """
         record = self.video(video)
-        path = self._source(record)
+        path = self.source(record.id)
         answer = self._chat_model().ask(path, question, limits=self._limits, **options)
         return replace(answer, video=record.id)
 
@@ -203,6 +205,24 @@ class LibraryView:
             )
         return path
 
+    def source(self, name: str | os.PathLike[str]) -> str:
+        """The file of a video that may be opened: there now, no link, and inside a registered root.
+
+        Raises:
+            NotInLibrary: no such video.
+            VideoNotFound: none of its files is there.
+        """
+        record = self.video(name)
+        roots = self.roots()
+        known = (*record.paths, *record.missing_paths)
+        for path in known:
+            if on_disk(path) and any(is_under(path, root) for root in roots):
+                return path
+        raise VideoNotFound(
+            f"no file of video {record.id} is there: {', '.join(known)}",
+            remedy="Connect the drive, or `add` the place it has moved to.",
+        )
+
     def status(self) -> LibraryStatus:
         """The library at a glance."""
         with self._catalogue.read() as connection:
@@ -253,13 +273,3 @@ class LibraryView:
     def _id(self, name: str | os.PathLike[str]) -> str:
         with self._catalogue.read() as connection:
             return find_video(connection, name)
-
-    def _source(self, record: VideoRecord) -> str:
-        roots = self.roots()
-        for path in (*record.paths, *record.missing_paths):
-            if on_disk(path) and any(is_under(path, root) for root in roots):
-                return path
-        raise VideoNotFound(
-            f"no file of video {record.id} is there: {', '.join((*record.paths, *record.missing_paths))}",
-            remedy="Connect the drive, or `add` the place it has moved to.",
-        )
