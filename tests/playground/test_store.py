@@ -165,3 +165,9 @@ def test_wrong_arguments_of_a_collection(tmp_path: Path, change: dict[str, Any],
     with pytest.raises(InvalidInput, match=names):
         make_collection(tmp_path, **({"count": 1, "seed": 0} | change))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_same_description_gives_the_same_bytes(tmp_path: Path) -> None:
+    spec = compose(7, duration_s=10, size=(120, 214), fps=25, theme="cows in the meadow")
+    made = {load(write(spec, tmp_path / str(run))).video.read_bytes() for run in range(4)}
+    assert len(made) == 1

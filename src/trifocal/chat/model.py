@@ -95,10 +95,16 @@ def checked_question(question: str) -> str:
     """The question without surrounding space.
 
     Raises:
-        InvalidInput: nothing is left.
+        InvalidInput: nothing is left, or it is not text (half a surrogate pair, as from bytes that are not UTF-8).
     """
     if not (stripped := question.strip()):
         raise InvalidInput("The question is empty", remedy='Ask something, such as "What is shown in the video?".')
+    try:
+        stripped.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"The question {stripped!a} is not valid text", remedy="Type it again; the terminal should use UTF-8."
+        ) from error
     return stripped
 
 

@@ -3,7 +3,7 @@
 frames → EfficientNet-Lite0 → class scores per cell → tokens that are mixtures of the class names' embeddings → prompt.
 It is weak by construction: it knows the 1000 classes of ImageNet (no actions, few people), and a language model of 135
 million parameters guesses the rest from what usually goes together. Of 14 open questions on six real clips it gets 8
-right (3 without the video); of 17 either-or questions, asked in both orders, 1 (6 without): it says what it sees and
+right (3 without the video); of 17 either-or questions, asked in both orders, 1 (5 without): it says what it sees and
 cannot weigh it. Its answers say so in `caveat`. Figures: `trifocal.bench.ask_wording`, `bench/ask_wording/`.
 """
 

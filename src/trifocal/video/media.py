@@ -299,7 +299,7 @@ class Media:
         )
 
 
-class _SecondFile(Exception):  # noqa: N818 (never leaves this module)
+class _SecondFile(Exception):
     """The container asked for a file beside itself."""
 
 

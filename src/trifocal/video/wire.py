@@ -35,7 +35,7 @@ _ERRORS: Final = {
 }
 
 
-class Hangup(Exception):  # noqa: N818 (an event, caught by both ends)
+class Hangup(Exception):
     """The other end is gone (`closed`), or does not keep to the protocol."""
 
     def __init__(self, what: str, *, closed: bool = False) -> None:
