@@ -151,7 +151,7 @@ def as_another_user(folder: Path, code: str) -> subprocess.CompletedProcess[str]
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     for parent in folder.parents:
-        if parent.owner() == "root" and parent.name.startswith(("pytest-", "test_")):
+        if parent.owner() == "root" and parent.name.startswith(("pytest-", "popen-", "test_")):
             parent.chmod(0o755)
     try:
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
