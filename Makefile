@@ -37,7 +37,7 @@ check: $(READY) ## Lint, format, types and import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/house
+	$(BIN)/pytest -q tests/house/test_imports.py
 
 style: $(READY) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix
