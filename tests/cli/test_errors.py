@@ -25,6 +25,8 @@ ROWS = {
     "page over a folder": (["find", "a", "-L", "{made}", "--page", "{tmp}"], 2, ["cannot be written"]),
     "sheet into nowhere": (["find", "a", "-L", "{made}", "--sheet", "{clips}/bikes.mp4/x.jpg"], 2, ["x.jpg"]),
     "clips over a file": (["find", "a", "-L", "{made}", "--clips", "{clips}/bikes.mp4"], 2, ["bikes.mp4"]),
+    "unknown limit": (["add", "{clips}", "-L", "{tmp}/new", "--limit", "hours=9"], 2, ["hours", "duration_s"]),
+    "odd limit": (["add", "{clips}", "-L", "{tmp}/new", "--limit", "fps=many"], 2, ["fps", "many"]),
     "not in folder": (["add", "{tmp}/nowhere", "-L", "{tmp}/new"], 3, ["nowhere"]),
 }
 
@@ -91,3 +93,13 @@ def test_interrupting_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run("find", "a dog")
     assert done.code == 130
     assert done.err == "interrupted; what was finished is kept\n"
+
+
+@pytest.mark.weights
+def test_limits_can_be_set(run: Run, clips: Path, tmp_path: Path) -> None:
+    words = ("add", clips / "bikes.mp4", "-L", tmp_path / "new")
+    refused = run(*words, "--limit", "duration_s=5")
+    assert refused.code == 3
+    assert "longer than 5 s" in refused.err
+    assert "--limit NAME=NUMBER" in refused.err
+    assert run(*words, "--limit", "duration_s=20", "--retry-failed").code == 0

@@ -72,7 +72,7 @@ def test_member_refuses(change: dict[str, Any]) -> None:
     [
         {"name": "../up"},
         {"name": ""},
-        {"package": "--index-url"},
+        {"package": "--upgrade"},
         {"package": "a b"},
         {"version": ">=1"},
         {"version": "1.0 --pre"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,10 +22,11 @@ from trifocal.cli.output import (
     stdout,
     visible,
 )
-from trifocal.errors import LibraryNotFound
+from trifocal.errors import InvalidInput, LibraryNotFound, VideoLimitExceeded
 
 if TYPE_CHECKING:
     from trifocal.library import AddProgress, AddReport, Library
+    from trifocal.video import Limits
 
 EXIT_SOME_FAILED = 3
 CHANGES = {
@@ -50,6 +52,12 @@ def add(
     workers: Annotated[int, typer.Option(min=1, max=32, help="Videos decoded ahead of the one being encoded.")] = 1,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed before.")] = False,
     follow_symlinks: Annotated[bool, typer.Option("--follow-symlinks", help="Follow links inside folders.")] = False,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Change what one video may cost, such as duration_s=36000; repeatable.", metavar="NAME=NUMBER"
+        ),
+    ] = None,
     format_: FormatOption = Format.HUMAN,
 ) -> None:
     """Add videos to the library, or bring it up to date with folders that changed.
@@ -57,8 +65,8 @@ def add(
     What has not changed is skipped; what moved, changed or went is noticed. Interrupt it whenever you like: the next
     run goes on where this one stopped. A file that cannot be used is reported and stops nothing.
     """
-    folder = library or default_library()
-    with open_or_create(folder, encoder=encoder) as opened, add_progress(quiet=format_ is Format.JSON) as progress:
+    folder, limits, quiet = library or default_library(), parse_limits(limit or []), format_ is Format.JSON
+    with open_or_create(folder, encoder=encoder, limits=limits) as opened, add_progress(quiet=quiet) as progress:
         report = opened.add(
             paths,
             recursive=recursive,
@@ -76,15 +84,39 @@ def add(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
+def parse_limits(settings: list[str]) -> Limits:
+    """`NAME=NUMBER` each, over the defaults.
+
+    Raises:
+        InvalidInput: not of that form, no such limit, or a number that it cannot be.
+    """
+    from trifocal.video import Limits
+
+    defaults = asdict(Limits())
+    numbers = [name for name, value in defaults.items() if not isinstance(value, tuple)]
+    changed: dict[str, float] = {}
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        if name not in numbers:
+            raise InvalidInput(
+                f"there is no limit {name!r}", remedy=f"Give NAME=NUMBER with one of {', '.join(numbers)}."
+            )
+        try:
+            changed[name] = int(text) if isinstance(defaults[name], int) else float(text)
+        except ValueError as error:
+            raise InvalidInput(f"limit {name} is {text!r}", remedy="Give a positive number.") from error
+    return replace(Limits(), **changed)  # type: ignore[arg-type]  # the names and kinds were just checked
+
+
 @contextmanager
-def open_or_create(folder: Path, *, encoder: str | None) -> Iterator[Library]:
+def open_or_create(folder: Path, *, encoder: str | None, limits: Limits | None = None) -> Iterator[Library]:
     """The library in `folder`, made there if there is none yet."""
     from trifocal.library import Library
 
     try:
-        library = Library.open(folder, encoder=encoder)
+        library = Library.open(folder, encoder=encoder, limits=limits)
     except LibraryNotFound:
-        library = Library.create(folder, encoder=encoder or "default")
+        library = Library.create(folder, encoder=encoder or "default", limits=limits)
     with library:
         yield library
 
@@ -137,3 +169,5 @@ def print_report(report: AddReport, folder: Path) -> None:
         for failure in failures:
             line = f"{word}: {failure.path}: {failure.message}. {failure.remedy}"
             err.print(visible(line.rstrip()), markup=False, soft_wrap=True)
+    if any(failure.code == VideoLimitExceeded.code for failure in report.failed):
+        err.print("limits are set with --limit NAME=NUMBER", markup=False, soft_wrap=True)
