@@ -26,7 +26,18 @@ MAY_KNOW: dict[str, set[str]] = {
     "playground": {"video"},
     "library": {"chat", "retrieval", "action", "video", "weights", "backbones"},
     "server": {"library"},
-    "cli": {"library", "chat", "retrieval", "action", "training", "weights", "playground", "video", "merging"},
+    "cli": {
+        "library",
+        "chat",
+        "retrieval",
+        "action",
+        "training",
+        "backbones",
+        "weights",
+        "playground",
+        "video",
+        "merging",
+    },
 }
 HEAVY = ("torch", "transformers")
 LIGHT = ["trifocal", "trifocal.errors", "trifocal.video", "trifocal.weights", "trifocal.playground", "trifocal.cli"]

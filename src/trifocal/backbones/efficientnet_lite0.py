@@ -148,15 +148,18 @@ class EfficientNetLite0(nn.Module):
         self.classifier = nn.Linear(HEAD, CLASSES)
         self.eval().requires_grad_(False)
 
-    def preprocess(self, frames: NDArray[np.uint8] | Tensor, *, fit: Fit = "squash") -> Tensor:
+    def preprocess(
+        self, frames: NDArray[np.uint8] | Tensor, *, fit: Fit = "squash", size: tuple[int, int] = frame_size
+    ) -> Tensor:
         """Frames of any size as the network's input.
 
         Args:
             frames: uint8 (T, H, W, 3), RGB.
             fit: "squash" shows the whole frame and ignores its aspect; "crop" shows the centred square.
+            size: height and width of the result; the network was trained on the default and takes others.
 
         Returns:
-            float32 (T, 3, 224, 224) on the network's device, channels last in memory, about -1 to 1. Resizing is
+            float32 (T, 3, *size) on the network's device, channels last in memory, about -1 to 1. Resizing is
             bicubic with antialiasing, on bytes.
 
         Raises:
@@ -168,6 +171,8 @@ class EfficientNetLite0(nn.Module):
                 f"frames is {str(pixels.dtype).removeprefix('torch.')} {tuple(pixels.shape)}",
                 remedy="Give uint8 of shape (T, H, W, 3).",
             )
+        if min(size) < 1:
+            raise InvalidInput(f"size is {size}", remedy="Give a height and a width of at least 1.")
         if fit not in ("squash", "crop"):
             raise InvalidInput(f"fit is {fit!r}", remedy='Give "squash" or "crop".')
         pixels = pixels.permute(0, 3, 1, 2)  # (T, 3, H, W), channels last in memory
@@ -176,12 +181,12 @@ class EfficientNetLite0(nn.Module):
             side = min(height, width)
             top, left = (height - side) // 2, (width - side) // 2
             pixels = pixels[..., top : top + side, left : left + side]
-        if len(pixels) and pixels.shape[-2:] != self.frame_size:
+        if len(pixels) and pixels.shape[-2:] != size:
             if pixels.device.type != "cpu":  # only the CPU resizes bytes; rounding keeps the two alike
                 pixels = pixels.float()
-            pixels = F.interpolate(pixels, self.frame_size, mode="bicubic", antialias=True).round_().clamp_(0, 255)
+            pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).round_().clamp_(0, 255)
         elif not len(pixels):
-            pixels = pixels.new_zeros((0, 3, *self.frame_size))
+            pixels = pixels.new_zeros((0, 3, *size))
         images = pixels.to(self.classifier.weight.device, torch.float32, memory_format=torch.channels_last)
         return images.sub(PIXEL_MEAN).div_(PIXEL_SCALE)
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from trifocal._version import __version__
-from trifocal.cli import add, ask, collection, doctor, find, playground, weights
+from trifocal.cli import add, ask, collection, doctor, find, merge, playground, weights
 from trifocal.cli.output import Session, print_error, visible
 from trifocal.errors import TrifocalError
 
@@ -56,6 +56,7 @@ def options(
 app.command("add")(add.add)
 app.command("find")(find.find)
 app.command("ask")(ask.ask)
+app.command("merge")(merge.merge)
 app.command("list")(collection.list_videos)
 app.command("show")(collection.show)
 app.command("remove")(collection.remove)
