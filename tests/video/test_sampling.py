@@ -54,7 +54,7 @@ def select(sampling: Sampling, times: list[float], end_s: float) -> list[float]:
             chosen.append(time_s)
         shown = time_s
     assert shown is not None
-    return chosen + [shown] * selector.finish(shown)
+    return chosen + [shown] * selector.finish(shown, end_s=end_s)
 
 
 def shown_at(times: list[float], second: float) -> float:
@@ -98,7 +98,7 @@ def test_skipping_to_what_is_waited_for_changes_nothing(sampling: Sampling, time
         shown = times[at]
         at += 1
     if shown is not None:
-        chosen += [shown] * selector.finish(shown)
+        chosen += [shown] * selector.finish(shown, end_s=end_s)
     assert chosen == defined(sampling, times, end_s)
 
 

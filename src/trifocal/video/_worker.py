@@ -6,6 +6,7 @@ It opens nothing, and what goes wrong in it is one message or one exit status.
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import errno
 import fcntl
@@ -17,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +35,7 @@ from trifocal.video import _harden
 from trifocal.video._seccomp import refuse_system_calls
 from trifocal.video.decode import Decoder, batch_shape
 from trifocal.video.limits import Limits
+from trifocal.video.pipe import LiveDecoder
 from trifocal.video.sampling import Sampling
 from trifocal.video.wire import Hangup, describe_error, receive, send, slot_layout
 
@@ -61,7 +64,8 @@ class Worker:
         network_closed = _harden.close_network()
         _harden.set_limits(memory_bytes=self.limits.memory_bytes, cpu_s=self.limits.cpu_s)
         filtered = refuse_system_calls()
-        self.decoder = Decoder(
+        decoder = Decoder if setup["head"] is None else partial(LiveDecoder, head=base64.b64decode(setup["head"]))
+        self.decoder = decoder(
             fd,
             name=setup["name"],
             limits=self.limits,

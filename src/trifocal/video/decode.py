@@ -81,7 +81,7 @@ class Decoder:
         self._tick = tick
         self.walked = 0
         self._media = Media(
-            ByteSource(fd, label=name, on_read=lambda: tick(self.walked)),
+            self._source(fd, name),
             name=name,
             limits=limits,
             threads=threads,
@@ -96,6 +96,9 @@ class Decoder:
     def close(self) -> None:
         """Release FFmpeg's state."""
         self._media.close()
+
+    def _source(self, fd: int, name: str) -> ByteSource:
+        return ByteSource(fd, label=name, on_read=lambda: self._tick(self.walked))
 
     def _describe(self) -> tuple[Orientation, VideoInfo]:
         media, limits, name = self._media, self._media.limits, self._media.name
@@ -174,8 +177,7 @@ class Decoder:
         Yields:
             Filled buffers, in the order in which they fill; for each sampling in the order of time.
         """
-        self._media.reopen()
-        cursor = Cursor(self._media, tick=self._tick)
+        cursor = self._begin()
         painters = [self._painter(sampling) for sampling in samplings]
         open_batches: dict[int, Batch] = {}
         for consumer, shown, times in self._walk(cursor, samplings):
@@ -196,15 +198,28 @@ class Decoder:
             warn(warning)
         yield from (open_batches[consumer] for consumer in sorted(open_batches))
 
+    def _begin(self) -> Cursor:
+        """A cursor at the first frame."""
+        self._media.reopen()
+        return Cursor(self._media, tick=self._tick)
+
+    def _length_s(self) -> float:
+        """How long the video is, as far as that is known beforehand."""
+        return self.info.duration_s
+
+    def _end_s(self, before_s: float, last_s: float) -> float:  # noqa: ARG002 (a stream needs them)
+        """When the last frame ends."""
+        return self.info.duration_s
+
     def _painter(self, sampling: Sampling) -> Painter:
         height, width = target_size(sampling.size, height=self.info.height, width=self.info.width)
         return Painter(height, width, orientation=self.orientation)
 
     def _walk(self, cursor: Cursor, samplings: Sequence[Sampling]) -> Iterator[tuple[int, Shown, int]]:
         """Each wanted frame with who wants it and how often."""
-        selectors = [Selector(sampling, duration_s=self.info.duration_s) for sampling in samplings]
+        selectors = [Selector(sampling, duration_s=self._length_s()) for sampling in samplings]
         shown: Shown | None = None
-        asked = -math.inf
+        asked = before_s = -math.inf
         while any(not selector.done for selector in selectors):
             earliest = min(selector.next_s for selector in selectors)
             if earliest > asked:
@@ -220,11 +235,12 @@ class Decoder:
                     yield consumer, current, times
                 if selector.wants(following.time_s):
                     yield consumer, following, 1
-            shown = following
+            before_s, shown = current.time_s, following
         if shown is None:
             return
+        end_s = self._end_s(before_s, shown.time_s)
         for consumer, selector in enumerate(selectors):
-            if times := selector.finish(shown.time_s):
+            if times := selector.finish(shown.time_s, end_s=end_s):
                 yield consumer, shown, times
 
     def _complaints(self, cursor: Cursor) -> Iterator[str]:
@@ -234,7 +250,7 @@ class Decoder:
         if cursor.corrupt:
             yield f"{name} is damaged: {cursor.corrupt} of its pictures are shown with faults"
         period = 1 / self.info.average_fps if self.info.average_fps else 0.04
-        short = self.info.duration_s - cursor.last_s
+        short = self.info.duration_s - cursor.last_s  # below 0 where the length is not known
         # Where there is sound, the declared length may be that of the sound.
         if cursor.ended and not self.info.has_audio and short > max(0.5, 3 * period):
             yield f"{name} ends at {cursor.last_s:.2f} s although it declares {self.info.duration_s:.2f} s"

@@ -102,7 +102,8 @@ class Media:
         self.source, self.name, self.limits, self.threads, self.overheard = source, name, limits, threads, overheard
         source.seek(0)
         self.kind: Container = admit(source.read(SNIFF_BYTES), size=source.size, name=name, limits=limits)
-        self.structure: Structure = examine(source, self.kind)
+        # A stream cannot be looked through beforehand; what it lacks shows when it ends.
+        self.structure: Structure = examine(source, self.kind) if source.seekable() else Structure()
         self.container: av.container.InputContainer
         self.stream: av.video.stream.VideoStream
         self.reopen()

@@ -188,7 +188,6 @@ class Selector:
     def __init__(self, sampling: Sampling, *, duration_s: float) -> None:
         """Stand before the first frame."""
         self.sampling = sampling
-        self._end = duration_s
         self._slack = _GRID_SLACK_S if sampling.kind == "at_fps" else 0.0
         self._repeats = sampling.kind == "at_times"
         self._every = sampling.kind == "every"
@@ -225,14 +224,17 @@ class Selector:
             self.next_s = self._advance()
         return self._give(shown_s, times)
 
-    def finish(self, last_s: float) -> int:
-        """How often the last frame of the video is wanted by what is still open; ends the selection."""
+    def finish(self, last_s: float, *, end_s: float) -> int:
+        """How often the last frame of the video, which is over at `end_s`, is wanted by what is still open.
+
+        Ends the selection.
+        """
         times = 0
         if self._repeats and not self.done:
             times = 1 + sum(1 for _ in self._points)
         elif self.sampling.kind == "at_fps":
             # An open grid has a point wherever one looks; only those before the end of the video count.
-            times = int(self.next_s < max(self._end, math.nextafter(last_s, math.inf)) + self._slack)
+            times = int(self.next_s < max(end_s, math.nextafter(last_s, math.inf)) + self._slack)
         elif not self._every:
             times = int(not self.done)
         self.next_s = math.inf

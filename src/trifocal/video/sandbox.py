@@ -7,6 +7,7 @@ crashes, hangs, babbles or uses up its allowance is killed, and its video gets o
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import math
@@ -50,10 +51,11 @@ class Sandbox:
     """A decoding process with one video.
 
     Args:
-        fd: a read-only descriptor of a regular file; it stays open and is inherited.
+        fd: a read-only descriptor of a regular file, or of a pipe; it stays open and is inherited.
         name: the file's name, for messages.
         limits: what the video may cost.
         threads: decoder threads.
+        head: for a pipe, what was already read from it; `None` for a file.
         fault: for tests: how the process shall misbehave, and after how many frames.
 
     Raises:
@@ -61,14 +63,23 @@ class Sandbox:
     """
 
     def __init__(
-        self, fd: int, *, name: str, limits: Limits, threads: int = 1, fault: dict[str, Any] | None = None
+        self,
+        fd: int,
+        *,
+        name: str,
+        limits: Limits,
+        threads: int = 1,
+        head: bytes | None = None,
+        fault: dict[str, Any] | None = None,
     ) -> None:
         """Start the process and wait for its description of the video."""
         self._name, self._limits = name, limits
         self._waited_s, self._lifeline = 0.0, -1
         self._start(fd)
         try:
-            self._send({"limits": limits.to_json(), "name": name, "threads": threads, "fault": fault})
+            begun = None if head is None else base64.b64encode(head).decode("ascii")
+            setup = {"limits": limits.to_json(), "name": name, "threads": threads, "head": begun, "fault": fault}
+            self._send(setup)
             message = self._receive("info")
             self.network_closed = bool(message.get("network_closed"))
             self.filtered = bool(message.get("filtered"))

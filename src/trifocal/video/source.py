@@ -104,3 +104,7 @@ class ByteSource:
     def tell(self) -> int:
         """The position."""
         return self._at
+
+    def seekable(self) -> bool:
+        """Whether `seek` goes everywhere."""
+        return True
