@@ -1,0 +1,53 @@
+"""Three small layers that several parts of the detector are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["FeedForward", "MultiLayer", "attend"]
+
+
+class MultiLayer(nn.Module):
+    """Linear layers with ReLU in between.
+
+    Args:
+        widths: of the input, each layer's output.
+    """
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(widths))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., first width) → (..., last width)."""
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        last: Tensor = self.layers[-1](x)
+        return last
+
+
+class FeedForward(nn.Module):
+    """Widen, ReLU, narrow, plus the input, normalised: the second half of a transformer's layer."""
+
+    def __init__(self, width: int, hidden: int, *, dropout: float) -> None:
+        super().__init__()
+        self.widen = nn.Linear(width, hidden)
+        self.narrow = nn.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) → (..., D)."""
+        hidden = self.dropout(F.relu(self.widen(x)))
+        out: Tensor = self.norm(x + self.dropout(self.narrow(hidden)))
+        return out
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, *, heads: int, dropout: float = 0.0) -> Tensor:
+    """Attention with several heads and no projections: (B, N, D), (B, K, D), (B, K, D) → (B, N, D)."""
+    split: Sequence[Tensor] = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys, values)]
+    return F.scaled_dot_product_attention(*split, dropout_p=dropout).transpose(1, 2).flatten(2)
