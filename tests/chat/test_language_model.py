@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from trifocal.chat import Decoding
-from trifocal.chat.language_model import LanguageModel, _continuations
+from trifocal.chat.language_model import LanguageModel
+from trifocal.chat.writing import continuations
 from trifocal.errors import ModelError
 
 PLAIN = Decoding(max_new_tokens=16, repetition_penalty=1.0, no_repeat_ngram=0)
@@ -61,7 +62,7 @@ def test_runs_are_banned_as_transformers_bans_them(size: int) -> None:
     for length in range(40):
         ids = torch.randint(0, 3, (length,), generator=random)
         scores = NoRepeatNGramLogitsProcessor(size)(ids[None], torch.zeros(1, 3))
-        assert _continuations(ids.tolist(), size=size) == set(torch.nonzero(scores[0].isinf())[:, 0].tolist())
+        assert continuations(ids.tolist(), size=size) == set(torch.nonzero(scores[0].isinf())[:, 0].tolist())
 
 
 @pytest.mark.parametrize("at", [1, 5, 20])
@@ -76,15 +77,16 @@ def test_where_the_prompt_is_cut_changes_nothing(language_model: LanguageModel, 
 def test_a_prefix_stays_as_it_is(language_model: LanguageModel) -> None:
     before, after = split(language_model, 12)
     prefix = language_model.prefill(before)
-    kept = [(layer.keys.clone(), layer.values.clone()) for layer in prefix.cache.layers]
+    kept = [(keys.clone(), values.clone()) for keys, values in prefix.layers]
     first = language_model.generate(prefix, after, decoding=PLAIN)
     other = language_model.generate(prefix, language_model.embed(language_model.token_ids("Who?")), decoding=PLAIN)
     again = language_model.generate(prefix, after, decoding=PLAIN)
     assert first.token_ids == again.token_ids != other.token_ids
-    assert prefix.cache.get_seq_length() == prefix.length == 12
-    for layer, (keys, values) in zip(prefix.cache.layers, kept, strict=True):
-        assert torch.equal(layer.keys, keys)
-        assert torch.equal(layer.values, values)
+    assert prefix.lengths == (12,) * 4
+    assert prefix.length == 12
+    for (keys, values), (keys_before, values_before) in zip(prefix.layers, kept, strict=True):
+        assert torch.equal(keys, keys_before)
+        assert torch.equal(values, values_before)
 
 
 def test_one_prefix_answers_many_threads(language_model: LanguageModel) -> None:
@@ -152,7 +154,7 @@ def test_the_attention_equals_that_of_eager_attention(language_model: LanguageMo
     layers = (1, 3)
     prefix = language_model.prefill(before)
     rows = language_model.attention(prefix, after, layers=layers)
-    assert prefix.cache.get_seq_length() == 12
+    assert prefix.lengths == (12,) * 4
     model = language_model.model
     eager = LlamaForCausalLM._from_config(model.config, attn_implementation="eager").eval()
     eager.load_state_dict(model.state_dict())

@@ -10,10 +10,15 @@ from trifocal.chat.model import checked_question
 from trifocal.errors import InvalidInput, ModelError
 
 
-@pytest.mark.parametrize("reference", ["Qwen/Qwen2-VL-2B-Instruct", "hf:org/name@main", "", "Default"])
+@pytest.mark.parametrize("reference", ["", "Default", "a/b/c", "hf:name"])
 def test_an_unsupported_reference_says_what_is_supported(reference: str) -> None:
-    with pytest.raises(ModelError, match="supported ones are: 'default'"):
+    with pytest.raises(ModelError, match="Give 'default', the path of a folder that exists, or hf:org/name"):
         load_chat(reference)
+
+
+def test_options_that_the_default_has_not_are_named() -> None:
+    with pytest.raises(InvalidInput, match="no option budget, method"):
+        load_chat(method="sttm", budget=0.3)
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

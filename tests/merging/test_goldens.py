@@ -44,7 +44,7 @@ def test_all_shared_goldens_pass(shared: Path) -> None:
     )
     code, text = done.returncode, done.stdout + done.stderr
     assert code == 0, text
-    assert "124 ok, 0 failed" in text
+    assert "136 ok, 0 failed" in text
 
 
 @pytest.mark.parametrize("part", ["c00.feat", "c00.boxes", "c00.sp_boxes", "c00.edges", "c00.rep", "c00.n_pairs"])

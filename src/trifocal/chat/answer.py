@@ -44,7 +44,8 @@ class Timing:
     Args:
         decode_s: reading the frames from the file.
         vision_s: from frames to video tokens.
-        prefill_s: running system prompt, video and question through the language model.
+        merge_s: merging video tokens.
+        prefill_s: running system prompt, video and question through the language model, without the merging.
         generate_s: choosing the words of the answer.
     """
 
@@ -52,11 +53,12 @@ class Timing:
     vision_s: float = 0.0
     prefill_s: float = 0.0
     generate_s: float = 0.0
+    merge_s: float = 0.0
 
     @property
     def total_s(self) -> float:
         """The sum of the parts."""
-        return self.decode_s + self.vision_s + self.prefill_s + self.generate_s
+        return self.decode_s + self.vision_s + self.merge_s + self.prefill_s + self.generate_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +66,23 @@ class TokenUse:
     """How many tokens an answer took.
 
     Args:
-        video: tokens that stand for the video.
-        prompt: all tokens before the answer, the video's among them.
+        video: tokens that stand for the video, before merging.
+        prompt: all tokens before the answer, the video's among them, before merging.
         cached: those of `prompt` that an earlier question had already run through the model.
         answer: tokens generated, the end mark among them.
+        merged_away: how many of `video` merging took away.
     """
 
     video: int = 0
     prompt: int = 0
     cached: int = 0
     answer: int = 0
+    merged_away: int = 0
+
+    @property
+    def kept(self) -> int:
+        """Tokens that stand for the video after merging."""
+        return self.video - self.merged_away
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +114,10 @@ class Answer:
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as values that JSON knows; `timing` gains its `total_s`."""
+        """The answer as values that JSON knows; `timing` gains its `total_s`, `tokens` their `kept`."""
         values = dataclasses.asdict(self)
         values["evidence"] = [dataclasses.asdict(frame) for frame in self.evidence]
         values["warnings"] = list(self.warnings)
         values["timing"]["total_s"] = self.timing.total_s
+        values["tokens"]["kept"] = self.tokens.kept
         return values

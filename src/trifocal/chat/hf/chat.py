@@ -1,0 +1,311 @@
+"""Asking a Hugging Face video language model: a video is read once and asked any number of times, from any thread.
+
+`HFChat.open` reads a video, or finds its prefix in the store, where this process or, on disk, another one has left it;
+`OpenHFVideo.ask` forks the prefix and leaves it as it was. With `method` the video's tokens are merged on the way,
+which makes both the first answer and every later one cheaper.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trifocal import video as video_files
+from trifocal._version import __version__
+from trifocal.chat.answer import Answer, Evidence, Timing, TokenUse
+from trifocal.chat.hf.config import HFChatConfig
+from trifocal.chat.hf.engine import Engine
+from trifocal.chat.hf.evidence import Columns, outstanding
+from trifocal.chat.hf.processors import processor_for
+from trifocal.chat.hf.prompt import ChatPrompt
+from trifocal.chat.hf.reading import NEUTRAL_QUESTION, look, read
+from trifocal.chat.hf.sampling import Room, plan, tokens_for
+from trifocal.chat.model import OpenVideo, VideoChat, checked_question
+from trifocal.chat.prefix import PrefixEntry, PrefixKey, PrefixStore, frames_id
+from trifocal.chat.writing import write
+from trifocal.errors import InvalidInput, ModelError
+from trifocal.video import Frames, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from trifocal.chat.decoding import Decoding
+    from trifocal.merging import MergeConfig
+
+__all__ = ["HFChat", "OpenHFVideo"]
+
+CAVEAT = "A language model may be wrong; the seconds named are where it looked, not a proof."
+
+
+class HFChat(VideoChat):
+    """A video language model of transformers.
+
+    Args:
+        model: of a supported type, in evaluation mode; its weights are not changed, hooks are taken off by `close`.
+        tokenizer: of the model, one of the fast kind.
+        name: how answers name it.
+        revision: what its files are known by; prefixes are found again only under the same name and revision. None for
+            a model that only this object knows.
+        settings: of the model's video processor.
+        chat_template: where the model's own is not wanted.
+        config: how videos are shown and asked about.
+        method: merge the video's tokens: a name of `trifocal.merging.METHODS`, or a configuration; None for not at all.
+        layer: merge in front of this layer; see `trifocal.accelerate`.
+        store: where prefixes are kept; None for a store in memory of 2 GiB.
+        options: of the method, such as `budget=0.3`, and of `trifocal.accelerate`.
+
+    Raises:
+        ModelError: the model is not supported, or its template has no place for a video.
+        InvalidInput: an option cannot be used.
+    """
+
+    caveat = CAVEAT
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tokenizer: Any,
+        name: str,
+        revision: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        chat_template: str | None = None,
+        config: HFChatConfig | None = None,
+        method: str | MergeConfig | None = None,
+        layer: int = 2,
+        store: PrefixStore | None = None,
+        **options: Any,
+    ) -> None:
+        self.config = config or HFChatConfig()
+        self.name = name
+        self.processor = processor_for(model, settings=settings)
+        self.prompt = ChatPrompt(tokenizer, processor=self.processor, template=chat_template, system=self.config.system)
+        self.store = PrefixStore() if store is None else store
+        self.engine = Engine(
+            model, method=method, layer=layer, evidence_depth=self.config.evidence_depth, options=options
+        )
+        # Without a revision no other object may find its prefixes, and none of an earlier object may be found.
+        self.revision = revision or f"unnamed:{id(self)}:{time.monotonic_ns()}"
+        ends = model.generation_config.eos_token_id
+        ends = model.config.get_text_config(decoder=True).eos_token_id if ends is None else ends
+        self.end_ids = frozenset(ends if isinstance(ends, list | tuple) else [] if ends is None else [ends])
+
+    def close(self) -> None:
+        """Take the hooks off the model; videos that are open cannot be asked any more."""
+        self.engine.close()
+
+    def open(self, video: str | Path | Frames, *, limits: Limits | None = None, isolated: bool = True) -> OpenHFVideo:
+        """Take a video in, or find it in the store; see `VideoChat.open`.
+
+        Raises:
+            ModelError: it does not fit into the model's context, and the configuration says to refuse, or it is frames.
+        """
+        paid: list[Timing] = []
+
+        def make() -> PrefixEntry:
+            entry, timing = self._read(video, limits=limits, isolated=isolated)
+            paid.append(timing)
+            return entry
+
+        entry, _ = self.store.get_or_make(self.key(video), make)
+        name = "frames" if isinstance(video, Frames) else str(video)
+        return OpenHFVideo(self, entry.to(self.engine.device), name=name, paid=paid[0] if paid else None)
+
+    def key(self, video: str | Path | Frames) -> PrefixKey:
+        """What the prefix of a video is kept under; reads the whole file.
+
+        Raises:
+            VideoError: it cannot be read.
+        """
+        import torch
+        import transformers
+
+        given = isinstance(video, Frames)
+        config = self.config
+        return PrefixKey(
+            content=frames_id(video) if isinstance(video, Frames) else video_files.content_id(video),
+            sampling={"given": True}
+            if given
+            else {
+                "fps": config.fps,
+                "max_frames": config.max_frames,
+                "too_long": config.too_long,
+                "reserved": self._reserved,
+            },
+            processor=self.processor.describe(),
+            model=f"{self.name}@{self.revision}",
+            dtype=str(self.engine.dtype).removeprefix("torch."),
+            method={**self.engine.describe(), "evidence_layer": self.engine.evidence_layer},
+            prompt=self.prompt.fingerprint,
+            software={"trifocal": __version__, "transformers": transformers.__version__, "torch": torch.__version__},
+            salt=self.store.salt,
+        )
+
+    @property
+    def _reserved(self) -> int:
+        return self.config.question_room + self.config.decoding.max_new_tokens
+
+    def _read(self, video: str | Path | Frames, *, limits: Limits | None, isolated: bool) -> tuple[PrefixEntry, Timing]:
+        """Decode, look, prefill."""
+        room = Room(self.engine.context, self._reserved, self.engine.share_before_layers)
+        started = time.perf_counter()
+        with ExitStack() as stack:
+            batches: Iterable[Frames]
+            if isinstance(video, Frames):
+                batches, wanted = [video], len(video)
+                duration_s = float(video.times_s[-1]) if wanted else 0.0
+                self._check_frames(video, room, duration_s)
+            else:
+                opened = stack.enter_context(video_files.open(video, limits=limits or Limits(), isolated=isolated))
+                duration_s = opened.info.duration_s
+                sampling, wanted = plan(
+                    opened.info, config=self.config, processor=self.processor, prompt=self.prompt, room=room
+                )
+                batches = opened.stream(sampling, batch_size=self.config.chunk)
+            opening_s = time.perf_counter() - started
+            looked = look(
+                batches,
+                processor=self.processor,
+                frames=wanted,
+                chunk=self.config.chunk,
+                device=self.engine.device,
+            )
+        entry, timing = read(
+            looked, engine=self.engine, processor=self.processor, prompt=self.prompt, duration_s=duration_s
+        )
+        began = time.perf_counter()
+        neutral = self.looks(self.engine.fork(entry), entry, NEUTRAL_QUESTION)
+        entry = PrefixEntry(
+            entry.layers, length=entry.length, extra={**entry.extra, "evidence.neutral": neutral}, facts=entry.facts
+        )
+        return entry, Timing(
+            decode_s=timing.decode_s + opening_s,
+            vision_s=timing.vision_s,
+            merge_s=timing.merge_s,
+            prefill_s=timing.prefill_s + time.perf_counter() - began,
+        )
+
+    def _check_frames(self, frames: Frames, room: Room, duration_s: float) -> None:
+        if not len(frames):
+            raise InvalidInput("There are no frames to ask about", remedy="Give at least one frame.")
+        height, width = frames.images.shape[1:3]
+        tokens = tokens_for(
+            len(frames),
+            height=height,
+            width=width,
+            processor=self.processor,
+            prompt=self.prompt,
+            duration_s=duration_s,
+        )
+        if not room.fits(*tokens):
+            raise ModelError(
+                f"{len(frames)} frames take {tokens[0]:,} video tokens, and {self.name} has room for {room.context:,} "
+                "with everything else",
+                remedy="Give fewer frames, or a file, which is sampled to fit.",
+            )
+
+    def looks(self, cache: Any, entry: PrefixEntry, question: str) -> torch.Tensor:
+        """What each frame receives from a question's own words, `(T,)` float32; the cache grows by the question."""
+        typed, _ = self.prompt.question(question)
+        with self.engine.probe.watching() as rows:
+            self.engine.step(typed, cache=cache, start=int(entry.facts["following"]))
+        return columns_of(entry).by_frame(rows[0].mean(0))
+
+
+class OpenHFVideo(OpenVideo):
+    """A video that a model has read; made by `HFChat.open`. Questions may come from many threads at once."""
+
+    def __init__(self, chat: HFChat, entry: PrefixEntry, *, name: str, paid: Timing | None) -> None:
+        self.entry = entry
+        self._chat = chat
+        self._name = name
+        # Paid once, so the first answer carries it and later ones do not.
+        self._unpaid = paid
+        self._lock = threading.Lock()
+
+    def ask(
+        self,
+        question: str,
+        *,
+        decoding: Decoding | None = None,
+        on_text: Callable[[str], None] | None = None,
+        evidence: int = 3,
+    ) -> Answer:
+        """Answer a question on this video; see `OpenVideo.ask`."""
+        question = checked_question(question)
+        if evidence < 0:
+            raise InvalidInput(f"evidence is {evidence}", remedy="Give a whole number of at least 0.")
+        chat, engine, entry = self._chat, self._chat.engine, self.entry
+        decoding = decoding or chat.config.decoding
+        typed, rest = chat.prompt.question(question)
+        ids = [*typed, *rest]
+        self._check_fits(len(ids), decoding)
+        started = time.perf_counter()
+        cache = engine.fork(entry)
+        following = int(entry.facts["following"])
+        with engine.probe.watching() as rows:
+            logits = engine.step(ids, cache=cache, start=following)
+        prefilled = time.perf_counter()
+        first = max(following + len(ids), int(entry.facts["above"]))
+        written = write(
+            logits,
+            step=lambda token, place: engine.step([token], cache=cache, start=first + place),
+            decode=chat.prompt.decode,
+            end_ids=chat.end_ids,
+            decoding=decoding,
+            on_text=on_text,
+        )
+        ended = time.perf_counter()
+        looked = columns_of(entry).by_frame(rows[0][: len(typed)].mean(0))
+        frames = outstanding(looked, neutral=entry.extra["evidence.neutral"].cpu(), most=evidence)
+        times_s = entry.facts["times_s"]
+        with self._lock:
+            before, self._unpaid = self._unpaid, None
+        paid = before or Timing()
+        return Answer(
+            video=self._name,
+            text=written.text,
+            evidence=tuple(Evidence(time_s=float(times_s[frame]), weight=share) for frame, share in frames),
+            timing=Timing(
+                decode_s=paid.decode_s,
+                vision_s=paid.vision_s,
+                merge_s=paid.merge_s,
+                prefill_s=paid.prefill_s + prefilled - started,
+                generate_s=ended - prefilled,
+            ),
+            question=question,
+            model=chat.name,
+            tokens=TokenUse(
+                video=int(entry.facts["video"]),
+                prompt=entry.length + len(ids),
+                cached=0 if before else entry.length,
+                answer=len(written.token_ids),
+                merged_away=int(entry.facts["video"]) - int(entry.facts["kept"]),
+            ),
+            finished=written.finished,
+            caveat=chat.caveat,
+            warnings=tuple(entry.facts["warnings"]),
+        )
+
+    def _check_fits(self, question: int, decoding: Decoding) -> None:
+        engine, facts = self._chat.engine, self.entry.facts
+        merged = 0 if engine.share_before_layers == 1.0 else int(facts["video"]) - int(facts["kept"])
+        needed = self.entry.length - merged + question + decoding.max_new_tokens
+        if needed > engine.context:
+            raise ModelError(
+                f"Video, question and answer may take {needed} tokens, and {self._chat.name} has room for "
+                f"{engine.context}",
+                remedy="Ask a shorter question, or use fewer frames or a lower max_new_tokens.",
+            )
+
+
+def columns_of(entry: PrefixEntry) -> Columns:
+    """Which keys of the watched layer stand for which frames, as an entry keeps it."""
+    column, frame, weight = (entry.extra[f"evidence.{name}"].cpu() for name in ("column", "frame", "weight"))
+    return Columns(column, frame, weight, int(entry.facts["grid"][0]))

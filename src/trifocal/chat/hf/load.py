@@ -1,0 +1,145 @@
+"""From a reference to a model that can be asked: a Hugging Face repository or a folder on this machine.
+
+Only safetensors, JSON and text are read; code from a repository is never run. `fingerprint` is what a prefix knows the
+model's files by: the Hub's own hashes where they were fetched from there, else hashes of what is in the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trifocal import weights
+from trifocal.chat.hf.processor import read_settings
+from trifocal.chat.hf.processors import PROCESSORS
+from trifocal.errors import ModelError
+
+if TYPE_CHECKING:
+    from trifocal.chat.hf.chat import HFChat
+    from trifocal.chat.hf.config import HFChatConfig
+    from trifocal.chat.prefix import PrefixStore
+    from trifocal.merging import MergeConfig
+
+__all__ = ["fingerprint", "load_hf_chat"]
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_READ = (".json", ".txt", ".jinja", ".safetensors")
+_SAMPLE = 1 << 20
+_SAMPLES = 64
+
+
+def load_hf_chat(
+    reference: str | Path,
+    *,
+    device: str = "cpu",
+    offline: bool = False,
+    dtype: str | None = None,
+    config: HFChatConfig | None = None,
+    method: str | MergeConfig | None = None,
+    layer: int = 2,
+    store: PrefixStore | None = None,
+    **options: Any,
+) -> HFChat:
+    """A Hugging Face video language model, with its weights.
+
+    Args:
+        reference: `hf:org/name@revision`, `org/name`, or the path of a folder.
+        device: where to run it.
+        offline: use cached files only.
+        dtype: number format of the weights; None for the one they are saved in, with bfloat16 in place of float16 on a
+            CPU, which computes in it many times faster.
+        config: how videos are shown and asked about.
+        method: merge the video's tokens; see `HFChat`.
+        layer: in front of which layer.
+        store: where prefixes are kept.
+        options: of the method.
+
+    Raises:
+        ModelError: the folder holds no supported model.
+        WeightsError: the files cannot be had.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+
+    from trifocal.chat.hf.chat import HFChat
+
+    folder = weights.fetch(reference, offline=offline)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json", remedy="Give the folder of a Hugging Face model.")
+    try:
+        found: Any = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, KeyError, OSError) as error:
+        raise ModelError(
+            f"The configuration in {folder} is not one that transformers knows: {_first_line(error)}",
+            remedy=f"The supported model types are: {', '.join(sorted(PROCESSORS))}.",
+        ) from error
+    if found.model_type not in PROCESSORS:
+        raise ModelError(
+            f"{reference} is a {found.model_type} model, which cannot be asked about videos here",
+            remedy=f"The supported model types are: {', '.join(sorted(PROCESSORS))}.",
+        )
+    try:
+        model: Any = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            config=found,
+            dtype="auto" if dtype is None else dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, OSError) as error:
+        raise ModelError(
+            f"The model in {folder} cannot be loaded: {_first_line(error)}",
+            remedy="Fetch it again with safetensors weights and tokenizer.json.",
+        ) from error
+    if dtype is None and device == "cpu" and model.dtype == torch.float16:
+        model = model.to(torch.bfloat16)
+    template = folder / "chat_template.jinja"
+    return HFChat(
+        model.to(device).eval().requires_grad_(False),
+        tokenizer=tokenizer,
+        name=str(reference),
+        revision=fingerprint(folder),
+        settings=read_settings(folder),
+        chat_template=template.read_text(encoding="utf-8") if template.is_file() else None,
+        config=config,
+        method=method,
+        layer=layer,
+        store=store,
+        **options,
+    )
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the names and contents of a model's files.
+
+    A file in the Hub's cache is a link to one named by its hash, which is taken. Another file of up to 64 MB is hashed
+    whole; of a larger one the size, the modification time and 64 stretches of 1 MB spread over it are, because hashing
+    tens of gigabytes would take longer than most questions.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in _READ or not path.is_file():
+            continue
+        real = path.resolve()
+        digest.update(f"{path.name}\0".encode())
+        if path.is_symlink() and _SHA256.fullmatch(real.name):
+            digest.update(real.name.encode())
+            continue
+        facts = real.stat()
+        with real.open("rb") as file:
+            if facts.st_size <= _SAMPLE * _SAMPLES:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+                continue
+            digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())
+            for sample in range(_SAMPLES):
+                file.seek(sample * (facts.st_size - _SAMPLE) // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]

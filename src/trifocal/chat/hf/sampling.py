@@ -1,0 +1,103 @@
+"""Which frames a model is shown: as many as are wanted, as many as fit, by one stated rule.
+
+Wanted are `fps` frames a second, at most `max_frames`, spread evenly. If they do not fit into the context, either the
+most frames that do are taken, again spread evenly over the whole video, or the video is refused, as the configuration
+says. What fits is counted exactly, with the words between the frames. Where tokens are merged before the first layer by
+a share, the merged tokens count, since no layer ever holds more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trifocal.errors import ModelError
+from trifocal.video import Sampling
+
+if TYPE_CHECKING:
+    from trifocal.chat.hf.config import HFChatConfig
+    from trifocal.chat.hf.processor import FrameProcessor
+    from trifocal.chat.hf.prompt import ChatPrompt
+    from trifocal.video import VideoInfo
+
+__all__ = ["Room", "plan", "tokens_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much of the context a video may take.
+
+    Args:
+        context: positions that the model was made for.
+        reserved: of those, for question and answer.
+        share: what merging before the first layer leaves of the video's tokens; 1 otherwise.
+    """
+
+    context: int
+    reserved: int
+    share: float = 1.0
+
+    def fits(self, video: int, words: int) -> bool:
+        """Whether so many video tokens and words fit."""
+        return math.ceil(video * self.share) + words + self.reserved <= self.context
+
+
+def tokens_for(
+    frames: int, *, height: int, width: int, processor: FrameProcessor, prompt: ChatPrompt, duration_s: float
+) -> tuple[int, int]:
+    """Tokens of a video of so many evenly spaced frames: those of the video, and those of the words round it."""
+    rows, columns = processor.cells(processor.picture_size(height, width, frames=frames))
+    cells = -(-frames // processor.pair)
+    times = [(frame + 0.5) * duration_s / frames for frame in range(frames)]
+    words = prompt.before(processor.text((cells, rows, columns), times_s=times, duration_s=duration_s, token=""))
+    return cells * rows * columns + processor.trailing, len(words)
+
+
+def plan(
+    info: VideoInfo, *, config: HFChatConfig, processor: FrameProcessor, prompt: ChatPrompt, room: Room
+) -> tuple[Sampling, int]:
+    """Which frames of a video are shown.
+
+    Returns:
+        The sampling, and how many frames it is made for; the video may have fewer.
+
+    Raises:
+        ModelError: they do not fit and the configuration says to refuse, or not even the least does.
+    """
+
+    def cost(frames: int) -> tuple[int, int]:
+        return tokens_for(
+            frames,
+            height=info.height,
+            width=info.width,
+            processor=processor,
+            prompt=prompt,
+            duration_s=info.duration_s,
+        )
+
+    wanted = min(config.max_frames, max(processor.pair, math.ceil(info.duration_s * config.fps - 1e-9)))
+    if info.frame_count:
+        wanted = min(wanted, max(processor.pair, info.frame_count))
+    if not room.fits(*cost(wanted)):
+        if config.too_long == "refuse" or not room.fits(*cost(processor.pair)):
+            raise _too_long(wanted, cost(wanted), room)
+        wanted = _most(processor.pair, wanted, lambda frames: room.fits(*cost(frames)))
+    return Sampling.at_fps(config.fps, max_frames=wanted), wanted
+
+
+def _most(low: int, high: int, fits: object) -> int:
+    """The largest number from `low`, which fits, to below `high`, which does not."""
+    assert callable(fits)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _too_long(frames: int, tokens: tuple[int, int], room: Room) -> ModelError:
+    return ModelError(
+        f"{frames} frames take {tokens[0]:,} video tokens and {tokens[1]:,} of words, and with {room.reserved:,} for "
+        f"question and answer the model has room for {room.context:,}",
+        remedy="Use fewer frames (fps, max_frames), let them be sampled (too_long='sample'), or merge at layer 0.",
+    )
