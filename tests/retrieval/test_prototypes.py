@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trifocal.errors import InvalidInput
 from trifocal.retrieval import Prototypes, build_prototypes, similarity
-from trifocal.retrieval import prototypes as module
+from trifocal.retrieval import prototypes_cut as module
 
 Units = Callable[..., NDArray[np.float32]]
 MakePrototypes = Callable[..., Prototypes]
@@ -40,7 +40,7 @@ def reference_cuts(rows: NDArray[np.float32], k: int) -> list[int]:
     count=st.integers(1, 60),
     k=st.integers(1, 12),
     seed=st.integers(0, 10_000),
-    method=st.sampled_from(["adjacent", "uniform"]),
+    method=st.sampled_from(["adjacent", "segments", "uniform"]),
     smooth=st.booleans(),
 )
 def test_any_video_is_covered_without_gaps_by_unit_vectors(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from trifocal.library.executor import Executor, LocalExecutor
 from trifocal.library.library import Library
+from trifocal.library.query import Query
 from trifocal.library.records import (
     AddFailure,
     AddProgress,
@@ -21,10 +22,11 @@ from trifocal.library.records import (
     Thumbnail,
     VideoRecord,
 )
+from trifocal.library.reindex import ReindexReport
 from trifocal.library.repair import RepairReport
 from trifocal.library.settings import EncoderIdentity, LibrarySettings
 from trifocal.library.verify import Finding, VerifyReport
-from trifocal.retrieval import Moment
+from trifocal.retrieval import Moment, VideoFilter
 
 __all__ = [
     "AddFailure",
@@ -39,10 +41,13 @@ __all__ = [
     "LibraryStatus",
     "LocalExecutor",
     "Moment",
+    "Query",
+    "ReindexReport",
     "RemoveReport",
     "RepairReport",
     "StageTimes",
     "Thumbnail",
     "VerifyReport",
+    "VideoFilter",
     "VideoRecord",
 ]

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trifocal.errors import EncoderMismatch
 from trifocal.library.plan import FileRow
 from trifocal.library.records import AddFailure, LibraryStatus, VideoRecord
+from trifocal.library.settings import Manifest
+from trifocal.retrieval import VideoFacts
 
 if TYPE_CHECKING:
     import sqlite3
@@ -27,19 +30,26 @@ if TYPE_CHECKING:
     from trifocal.library.scan import FoundFile
     from trifocal.library.settings import EncoderIdentity, LibrarySettings
     from trifocal.library.stages import EncodedVideo
+    from trifocal.library.stored import StoredFiles
+    from trifocal.retrieval import VideoFilter
 
 __all__ = [
+    "admitted_videos",
     "adopt_root",
     "bump",
+    "check_revision",
     "dump",
     "failures",
     "file_rows",
     "forget_rootless",
     "get_meta",
     "hidden_videos",
+    "index_rows",
     "insert_video",
     "new_id",
     "now",
+    "pending_revision",
+    "prototype_rows",
     "put_file",
     "quarantined",
     "queue_deletions",
@@ -50,6 +60,10 @@ __all__ = [
 ]
 
 GENERATION, VISIBILITY, MANIFEST = "generation", "visibility", "manifest"
+PENDING = "reindex"
+"""The key of `meta` under which the manifest lies that a `reindex` is making true."""
+ENGINE = "engine"
+"""The key of `meta` that names the engine of the index; see `engine`."""
 
 _ID_DIGITS, _ID_STEP = 16, 4
 
@@ -73,6 +87,49 @@ def set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
 def bump(connection: sqlite3.Connection, key: str = GENERATION) -> None:
     """Count a change: `generation` of which videos there are, `visibility` of whether they have a file."""
     set_meta(connection, key, str(int(get_meta(connection, key) or 0) + 1))
+
+
+def check_revision(connection: sqlite3.Connection, manifest: Manifest) -> None:
+    """Refuse to go on with a library that was indexed again since its manifest was read.
+
+    Raises:
+        EncoderMismatch: the catalogue's vectors are of another revision.
+    """
+    kept = get_meta(connection, MANIFEST)
+    if kept is not None and (now_is := Manifest.from_json(kept)).revision != manifest.revision:
+        raise EncoderMismatch(
+            f"the library has been indexed again since it was opened, by the encoder {now_is.encoder.id}",
+            remedy="Open it again.",
+        )
+
+
+def index_rows(connection: sqlite3.Connection) -> dict[str, tuple[str, float]]:
+    """For each video what its vectors and spans are known by, and its length in seconds."""
+    return {
+        str(row["id"]): (str(row["prototypes_sha256"])[:16], float(row["duration_s"]))
+        for row in connection.execute("SELECT id, prototypes_sha256, duration_s FROM videos ORDER BY id")
+    }
+
+
+def admitted_videos(connection: sqlite3.Connection, where: VideoFilter) -> set[str]:
+    """The videos that have a file which a filter admits; its date is that of its last change."""
+    return {
+        str(row["video"])
+        for row in connection.execute(
+            "SELECT video, path, mtime_ns, duration_s FROM files JOIN videos ON videos.id = files.video"
+        )
+        if where.admits(
+            VideoFacts(
+                folder=str(PurePath(row["path"]).parent), dated_s=row["mtime_ns"] / 1e9, duration_s=row["duration_s"]
+            )
+        )
+    }
+
+
+def pending_revision(connection: sqlite3.Connection) -> int | None:
+    """The revision that a `reindex` under way, or interrupted, is making."""
+    text = get_meta(connection, PENDING)
+    return None if text is None else Manifest.from_json(text).revision
 
 
 def new_id(connection: sqlite3.Connection, sha256: str) -> str:
@@ -132,8 +189,7 @@ def insert_video(
     video: str,
     encoded: EncodedVideo,
     *,
-    prototypes: tuple[str, int],
-    thumbnails: tuple[str, int],
+    stored: StoredFiles,
 ) -> None:
     """Write a video and the spans of its prototypes, in place of what is there under its id; its files stay.
 
@@ -141,8 +197,7 @@ def insert_video(
         connection: inside `write()`.
         video: its id.
         encoded: what there is to store.
-        prototypes: hash and bytes of the file of its vectors.
-        thumbnails: hash and bytes of its thumbnail folder.
+        stored: hashes and bytes of its files.
     """
     info = encoded.info
     values = {
@@ -159,10 +214,7 @@ def insert_video(
         "frames": encoded.frames,
         "warnings": json.dumps(encoded.warnings, ensure_ascii=False),
         "poster_ms": encoded.poster_ms,
-        "prototypes_sha256": prototypes[0],
-        "prototypes_bytes": prototypes[1],
-        "thumbnails_sha256": thumbnails[0],
-        "thumbnails_bytes": thumbnails[1],
+        **stored.columns(),
         "added_at": now(),
     }
     names = ", ".join(values)
@@ -173,16 +225,18 @@ def insert_video(
         tuple(values.values()),
     )
     connection.execute("DELETE FROM prototypes WHERE video = ?", (video,))
-    connection.executemany(
-        "INSERT INTO prototypes VALUES (?, ?, ?, ?, ?)",
-        [
-            (video, k, float(start_s), float(end_s), at_ms)
-            for k, ((start_s, end_s), at_ms) in enumerate(
-                zip(encoded.prototypes.spans_s, encoded.thumbnail_ms, strict=True)
-            )
-        ],
-    )
+    connection.executemany("INSERT INTO prototypes VALUES (?, ?, ?, ?, ?)", prototype_rows(video, encoded))
     connection.execute("DELETE FROM jobs WHERE sha256 = ?", (encoded.task.sha256,))
+
+
+def prototype_rows(video: str, encoded: EncodedVideo) -> list[tuple[str, int, float, float, int]]:
+    """The rows of a video's prototypes: video, k, start, end, thumbnail."""
+    return [
+        (video, k, float(start_s), float(end_s), at_ms)
+        for k, ((start_s, end_s), at_ms) in enumerate(
+            zip(encoded.prototypes.spans_s, encoded.thumbnail_ms, strict=True)
+        )
+    ]
 
 
 def queue_deletions(connection: sqlite3.Connection, *, paths: Collection[str] = ()) -> list[str]:
@@ -268,7 +322,7 @@ def video_records(connection: sqlite3.Connection, ids: Iterable[str] | None = No
                 has_audio=bool(row["has_audio"]),
                 frames=row["frames"],
                 prototypes=k_of.get(row["id"], 0),
-                library_bytes=row["prototypes_bytes"] + row["thumbnails_bytes"],
+                library_bytes=row["prototypes_bytes"] + row["thumbnails_bytes"] + row["tokens_bytes"],
                 warnings=tuple(json.loads(row["warnings"])),
                 added_at=row["added_at"],
             )
@@ -290,7 +344,7 @@ def status(connection: sqlite3.Connection, *, encoder: str, quarantine: int) -> 
         quarantined=one("SELECT count(*) FROM jobs WHERE attempts >= ?", quarantine),
         prototypes=one("SELECT count(*) FROM prototypes"),
         duration_s=float(one("SELECT coalesce(sum(duration_s), 0) FROM videos")),
-        library_bytes=one("SELECT coalesce(sum(prototypes_bytes + thumbnails_bytes), 0) FROM videos"),
+        library_bytes=one("SELECT coalesce(sum(prototypes_bytes + thumbnails_bytes + tokens_bytes), 0) FROM videos"),
         encoder=encoder,
         generation=int(get_meta(connection, GENERATION) or 0),
     )

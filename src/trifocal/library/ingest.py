@@ -22,6 +22,7 @@ from trifocal.library.plan import IngestTask, Plan, SeenFile, make_plan
 from trifocal.library.records import AddFailure, AddReport, FileChange, StageTimes
 from trifocal.library.scan import Scan, as_failure, is_under, on_disk, scan, still_the_same
 from trifocal.library.stages import EncodedVideo, StageFailure
+from trifocal.library.stored import StoredFiles
 
 if TYPE_CHECKING:
     import os
@@ -330,10 +331,9 @@ class Ingest:
         session, task = self._session, encoded.task
         with session.catalogue.read() as connection:
             video = contents.new_id(connection, task.sha256)
-        thumbnails = session.store.write_thumbnails(video, encoded.thumbnails)
-        prototypes = session.store.write_prototypes(video, encoded.prototypes.vectors)
+        stored = StoredFiles.write(session.store, video, encoded)
         with session.catalogue.write(session.lease) as connection:
-            contents.insert_video(connection, video, encoded, prototypes=prototypes, thumbnails=thumbnails)
+            contents.insert_video(connection, video, encoded, stored=stored)
             for file in task.files:
                 contents.put_file(connection, file, video=video)
             removed = contents.queue_deletions(connection)
@@ -351,7 +351,7 @@ class Ingest:
             fresh = False
             getattr(self._tally, kind).append(FileChange(path=file.path, video=video, was=was))
             session.log.write(kind, path=file.path, video=video, was=was)
-        return prototypes[1] + thumbnails[1]
+        return stored.bytes
 
     def _fail(self, failure: StageFailure) -> None:
         """Note a file that cannot be used. What its path held before is not there any more: that is marked missing."""

@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
-from trifocal.errors import LibraryNotFound
+from trifocal.errors import InvalidInput, LibraryNotFound
 from trifocal.library import contents, removal
 from trifocal.library.catalogue import Catalogue
+from trifocal.library.engine import engine_text
 from trifocal.library.executor import LocalExecutor
 from trifocal.library.ingest import AddOptions, Ingest
 from trifocal.library.lease import Lease
@@ -28,6 +29,7 @@ from trifocal.library.opening import (
     not_yet_made,
     open_parts,
 )
+from trifocal.library.reindex import next_manifest, reindex
 from trifocal.library.repair import repair
 from trifocal.library.salvage import open_damaged
 from trifocal.library.session import writing
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from trifocal.chat import VideoChat
     from trifocal.library.executor import Executor
     from trifocal.library.records import AddProgress, AddReport, RemoveReport
+    from trifocal.library.reindex import ReindexReport
     from trifocal.library.repair import RepairReport
     from trifocal.library.session import Session
     from trifocal.library.stages import VideoReader
@@ -264,7 +267,12 @@ class Library(LibraryView):
             LibraryBusy: another process is writing.
         """
         with writing(self._catalogue, self._store, self._log, verb="remove") as session:
-            return removal.remove(session, names)
+            report = removal.remove(session, names)
+        with self._catalogue.read() as connection:
+            elsewhere = contents.get_meta(connection, contents.ENGINE)
+        if elsewhere:
+            self._search.index()  # a store is told at once; exact files have been changed already
+        return report
 
     def verify(self, *, sources: bool = False) -> VerifyReport:
         """Check everything against everything; changes nothing.
@@ -302,6 +310,77 @@ class Library(LibraryView):
                 before=before,
                 mended=mended,
             )
+
+    def reindex(
+        self,
+        *,
+        encoder: str | FrameTextEncoder | None = None,
+        settings: LibrarySettings | None = None,
+        leave_out: bool = False,
+        workers: int = 1,
+        progress: Callable[[AddProgress], None] | None = None,
+        executor: ExecutorFactory = LocalExecutor,
+    ) -> ReindexReport:
+        """Encode all videos again with another encoder or other settings, beside what is there, and swap at the end.
+
+        Searching goes on with the old until then. Safe to interrupt anywhere: the next call with the same aim goes on.
+        Ids stay as they are. Other processes that have the library open are told to open it again.
+
+        Args:
+            encoder: the new one, by name or as it is; None keeps the one there is.
+            settings: the new ones; None keeps those there are.
+            leave_out: let videos whose files cannot be encoded leave the library; otherwise there is no swap while
+                there are any, and the report names them.
+            workers: how many videos are decoded ahead of the one that is encoded, 1 to 32.
+            progress: told how far it is, often.
+            executor: who runs decode and encode.
+
+        Raises:
+            InvalidInput: nothing would change, or a number is out of range.
+            LibraryBusy: another process is writing.
+            LibraryError: the disk is full or may not be written; what was finished is kept.
+            WeightsUnavailable: the encoder's files cannot be had.
+        """
+        check_count("workers", workers, most=32)
+        loaded = self.encoder() if encoder is None else encoder
+        if isinstance(loaded, str):
+            loaded = load_named_encoder(loaded, device=self._device)
+        reference = (
+            self.encoder_identity.reference if encoder is None else encoder if isinstance(encoder, str) else None
+        )
+        identity = EncoderIdentity(id=loaded.id, dim=loaded.dim, reference=reference)
+        chosen = self.settings if settings is None else settings
+        if (identity, chosen) == (self.encoder_identity, self.settings):
+            raise InvalidInput(
+                "the library has this encoder and these settings already", remedy="Name another encoder, or setting."
+            )
+        aim = next_manifest(self._manifest, encoder=identity, settings=chosen)
+
+        def make_executor() -> Executor:
+            return executor(reader=self._reader, encoder=loaded, settings=chosen, limits=self._limits, workers=workers)
+
+        with writing(self._catalogue, self._store, self._log, verb="reindex") as session:
+            report = reindex(session, make_executor, aim=aim, meter=Meter(progress), leave_out=leave_out)
+        if report.swapped:
+            self._become(aim, encoder=loaded)
+        return report
+
+    def use_engine(self, engine: Literal["exact", "store"], *, uri: str | None = None) -> None:
+        """Choose the index that the library searches with; it is made at the next search.
+
+        Args:
+            engine: `exact` files, or the `store` for large collections (`StoreIndex`; needs the extra `scale`).
+            uri: where the store is: a folder, object storage, or a server; None for the library's own folder.
+
+        Raises:
+            InvalidInput: no such engine, or an address for `exact`.
+            LibraryBusy: another process is writing.
+        """
+        text = engine_text(engine, uri)
+        with writing(self._catalogue, self._store, self._log, verb="reindex") as session:
+            with session.catalogue.write(session.lease) as connection:
+                contents.set_meta(connection, contents.ENGINE, text)
+            self._search.clear()
 
     def _ingest(
         self,

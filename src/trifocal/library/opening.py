@@ -80,7 +80,10 @@ def open_parts(folder: Path) -> tuple[Manifest, Catalogue]:
     try:
         with catalogue.read() as connection:
             kept = contents.get_meta(connection, contents.MANIFEST)
-        if kept is None or Manifest.from_json(kept) != manifest:
+        known = None if kept is None else Manifest.from_json(kept)
+        if known is not None and known.library == manifest.library and known.revision > manifest.revision:
+            manifest = known  # a `reindex` was killed between its swap and writing the file; the next writer does it
+        if known != manifest:
             raise LibraryDamaged(
                 f"{MANIFEST_NAME} and the catalogue do not belong together", remedy="Run `trifocal verify --repair`."
             )

@@ -93,7 +93,7 @@ def repair(
         done.append(f"wrote {MANIFEST_NAME} again")
     again = _references(session, done)
     useless = {finding.subject for finding in before.problems if finding.kind == "prototypes"}
-    dark = {finding.subject for finding in before.problems if finding.kind == "thumbnails"} - useless
+    dark = {finding.subject for finding in before.problems if finding.kind in ("thumbnails", "tokens")} - useless
     tasks = _sources(session, useless, dark, reader=reader, done=done, lost=lost)
     if tasks:
         report = ingest().again(tuple(tasks))
@@ -148,7 +148,7 @@ def _sources(
     """A task for each damaged video that has a source.
 
     Of the others, those whose prototypes are `useless` are removed, as nothing can be found while they are there;
-    those that lack thumbnails alone stay in the `dark` until their file is back.
+    those that lack thumbnails or clip tokens alone stay in the `dark` until their file is back.
     """
     tasks = []
     for video in sorted(useless | dark):

@@ -76,7 +76,7 @@ def open_damaged(folder: Path) -> tuple[Manifest, Catalogue, tuple[str, ...]]:
             with catalogue.write() as connection:
                 contents.set_meta(connection, contents.MANIFEST, manifest.to_json())
         if stated != manifest:
-            store = Store(folder)
+            store = Store(folder, space=manifest.revision)
             store.make_folders()
             store.write_file(folder / MANIFEST_NAME, manifest.to_json().encode(), step="manifest")
             notes.append(f"wrote {MANIFEST_NAME} again from the catalogue's copy")

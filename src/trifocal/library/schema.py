@@ -4,7 +4,8 @@
 `files` and `prototypes`; they make up the dump that two equal libraries share. `meta` holds the copy of the manifest
 and the generation, which grows with every change of what can be found. `jobs`, `failures`, `lease` and `deletions` are
 the work in progress: attempts of videos whose ingest was interrupted, files that cannot be used, who is writing,
-and deletions whose files are not gone yet.
+and deletions whose files are not gone yet. `next_videos` and `next_prototypes` fill up beside the contents while a
+library is indexed again, and take their place in one transaction at the end (`reindex`).
 """
 
 from __future__ import annotations
@@ -109,7 +110,35 @@ CREATE TABLE deletions (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+_VERSION_2 = """
+ALTER TABLE videos ADD COLUMN tokens_sha256 TEXT;
+ALTER TABLE videos ADD COLUMN tokens_bytes INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE next_videos (
+    id TEXT PRIMARY KEY REFERENCES videos (id) ON DELETE CASCADE,
+    duration_s REAL NOT NULL CHECK (duration_s >= 0),
+    frames INTEGER NOT NULL CHECK (frames >= 1),
+    warnings TEXT NOT NULL,
+    poster_ms INTEGER NOT NULL,
+    prototypes_sha256 TEXT NOT NULL,
+    prototypes_bytes INTEGER NOT NULL,
+    thumbnails_sha256 TEXT NOT NULL,
+    thumbnails_bytes INTEGER NOT NULL,
+    tokens_sha256 TEXT,
+    tokens_bytes INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE next_prototypes (
+    video TEXT NOT NULL REFERENCES next_videos (id) ON DELETE CASCADE,
+    k INTEGER NOT NULL CHECK (k >= 0),
+    start_s REAL NOT NULL CHECK (start_s >= 0),
+    end_s REAL NOT NULL CHECK (end_s >= start_s),
+    thumbnail_ms INTEGER NOT NULL,
+    PRIMARY KEY (video, k)
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
 
 
 def migrate(connection: sqlite3.Connection, *, migrations: Sequence[str] = MIGRATIONS, read_only: bool = False) -> int:

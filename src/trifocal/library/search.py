@@ -1,9 +1,10 @@
-"""`find`: an exact index over all prototypes, derived from the catalogue and built again when that has changed.
+"""The library's index: derived from the catalogue, and brought up to date by whoever searches first after a change.
 
-`index/<generation>/` holds the index of the catalogue's generation of that number. Whoever searches first after a
-change builds it beside, under a name of its own, and renames it into place; of two that do so at once one wins and
-both are right. Older ones are deleted; who has them mapped keeps reading. In a folder that may not be written, the
-index is built in a temporary folder of this process instead. The folder can be deleted at any time.
+The exact engine lies in `index/<generation>/`, the state of the catalogue's generation of that number. A newer one is
+made beside, under a name of its own, from the files of the one before (hard links, as an index's files never change)
+and the videos that differ, and renamed into place; of two that do so at once one wins and both are right. Older ones
+are deleted; who has them mapped keeps reading. In a folder that may not be written, the index is built in a temporary
+folder of this process. The store engine (`engine`) is one table, changed in place. Both can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -11,23 +12,24 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trifocal.errors import InvalidInput, LibraryDamaged, LibraryError, LibraryNotFound
+from trifocal.errors import EncoderMismatch, InvalidInput, LibraryDamaged, LibraryError, LibraryNotFound
 from trifocal.library import contents
+from trifocal.library.engine import opened_store, updated
 from trifocal.library.lease import process_start
 from trifocal.library.store import disk_errors, remove_tree
-from trifocal.retrieval.index import ExactIndex
-from trifocal.retrieval.prototypes import Prototypes
+from trifocal.retrieval import ExactIndex, IndexItem, PrototypeIndex, Prototypes, VideoFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from trifocal.library.catalogue import Catalogue
-    from trifocal.library.settings import EncoderIdentity
+    from trifocal.library.settings import Manifest
     from trifocal.library.store import Store
 
 __all__ = ["Search", "load_prototypes"]
@@ -63,38 +65,45 @@ class Search:
     Args:
         catalogue: the library's catalogue.
         store: its files.
-        encoder: what made its prototypes.
+        manifest: what the library was when it was opened; a later revision of it is refused.
     """
 
-    def __init__(self, catalogue: Catalogue, store: Store, *, encoder: EncoderIdentity) -> None:
+    def __init__(self, catalogue: Catalogue, store: Store, *, manifest: Manifest) -> None:
         """Nothing is opened before the first search."""
         self._catalogue = catalogue
         self._store = store
-        self._encoder = encoder
+        self._manifest = manifest
+        self._encoder = manifest.encoder
         self._lock = threading.Lock()
-        self._index: tuple[int, ExactIndex] | None = None
+        self._index: tuple[tuple[int, str], PrototypeIndex] | None = None
         self._hidden: tuple[tuple[int, int], frozenset[str]] | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
-    def index(self) -> tuple[ExactIndex, frozenset[str]]:
+    def index(self) -> tuple[PrototypeIndex, frozenset[str]]:
         """The index of the catalogue as it is now, and the videos that have no file.
 
         Raises:
             LibraryDamaged: a prototype file is missing or damaged.
             LibraryError: the disk is full.
+            EncoderMismatch: the library has been indexed again by another encoder since it was opened.
         """
         with self._lock:
             for attempt in range(_TRIES):
                 with self._catalogue.read() as connection:
+                    contents.check_revision(connection, self._manifest)
                     generation = int(contents.get_meta(connection, contents.GENERATION) or 0)
                     visibility = int(contents.get_meta(connection, contents.VISIBILITY) or 0)
+                    engine = contents.get_meta(connection, contents.ENGINE) or ""
                     if self._hidden is None or self._hidden[0] != (generation, visibility):
                         self._hidden = (generation, visibility), frozenset(contents.hidden_videos(connection))
-                if self._index is not None and self._index[0] == generation:
+                if self._index is not None and self._index[0] == (generation, engine):
                     break
                 try:
-                    self._index = generation, self._open_or_build(generation)
+                    made = self._stored(engine) if engine else self._open_or_build(generation)
+                    self._index = (generation, engine), made
                     break
+                except EncoderMismatch:
+                    raise
                 except LibraryError:
                     if attempt == _TRIES - 1:
                         raise
@@ -107,10 +116,15 @@ class Search:
 
         An index that is older than the catalogue is none: the next search builds it. Nor is one that was never built.
         """
+        with self._catalogue.read() as connection:
+            generation = int(contents.get_meta(connection, contents.GENERATION) or 0)
+            engine = contents.get_meta(connection, contents.ENGINE) or ""
+            known = contents.index_rows(connection)
+        if engine:
+            return self._store_trouble(engine, {video: row[0] for video, row in known.items()})
         folder = self._store.folder / "index"
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         names = [name for name in names if not name.startswith(_BUILDING)]
-        generation = self._generation()
         if not names:
             return None
         if str(generation) not in names:
@@ -120,9 +134,7 @@ class Search:
             index.verify()
         except LibraryError as error:
             return True, error.message
-        with self._catalogue.read() as connection:
-            known = {str(row["id"]) for row in connection.execute("SELECT id FROM videos")}
-        if known != set(index.videos):
+        if set(known) != set(index.videos):
             return True, "the index does not hold the catalogue's videos"
         return None
 
@@ -141,10 +153,6 @@ class Search:
                 self._temporary.cleanup()
                 self._temporary = None
 
-    def _generation(self) -> int:
-        with self._catalogue.read() as connection:
-            return int(contents.get_meta(connection, contents.GENERATION) or 0)
-
     def _open_or_build(self, generation: int) -> ExactIndex:
         if self._catalogue.read_only:
             with contextlib.suppress(LibraryNotFound, LibraryDamaged):  # then built where this process may write
@@ -161,7 +169,9 @@ class Search:
             folder.mkdir(exist_ok=True)
             beside = folder / f"{_BUILDING}{os.getpid()}-{secrets.token_hex(4)}"
             try:
-                self._build(beside)
+                if not self._grown(folder, beside):
+                    remove_tree(beside)
+                    self._build(beside)
                 try:
                     beside.rename(place)
                 except OSError:  # another process was faster, or a damaged one is in the way
@@ -176,13 +186,63 @@ class Search:
         return ExactIndex.open(place, encoder=self._encoder.id)
 
     def _build(self, folder: Path) -> ExactIndex:
-        return ExactIndex.build(folder, self._items(), encoder=self._encoder.id, dim=self._encoder.dim)
-
-    def _items(self) -> Iterator[tuple[str, Prototypes]]:
         with self._catalogue.read() as connection:
-            videos = [str(row["id"]) for row in connection.execute("SELECT id FROM videos ORDER BY id")]
+            rows = contents.index_rows(connection)
+        return ExactIndex.build(folder, self._items(sorted(rows)), encoder=self._encoder.id, dim=self._encoder.dim)
+
+    def _grown(self, folder: Path, beside: Path) -> bool:
+        """Make the index out of the newest older one; False when there is none that can be used."""
+        older = sorted((int(path.name), path) for path in folder.iterdir() if path.name.isdigit())
+        if not older:
+            return False
+        try:
+            shutil.copytree(older[-1][1], beside, copy_function=_linked)
+            index = ExactIndex.open(beside, encoder=self._encoder.id)
+            self._update(index)
+        except (LibraryError, OSError):
+            # Damaged, of another encoder, or swept away by another process meanwhile: built from the prototypes then.
+            return False
+        return True
+
+    def _stored(self, engine: str) -> PrototypeIndex:
+        folder = self._store.folder / "index"
+        with disk_errors("opening the store"):
+            folder.mkdir(exist_ok=True)
+        writable = not self._catalogue.read_only
+        index = opened_store(engine, folder, encoder=self._encoder, revision=self._manifest.revision, writable=writable)
+        if not self._catalogue.read_only:
+            self._update(index)
+        return index
+
+    def _store_trouble(self, engine: str, known: dict[str, str]) -> tuple[bool, str] | None:
+        try:
+            folder = self._store.folder / "index"
+            index = opened_store(
+                engine, folder, encoder=self._encoder, revision=self._manifest.revision, writable=False
+            )
+            index.verify()
+            held = index.stamps()
+        except LibraryNotFound:
+            return None
+        except LibraryError as error:
+            return True, error.message
+        return None if held == known else (False, "the index is older than the catalogue")
+
+    def _update(self, index: PrototypeIndex) -> None:
+        """Bring an index to the catalogue's state."""
+        with self._catalogue.read() as connection:
+            rows = contents.index_rows(connection)
+        updated(index, {video: row[0] for video, row in rows.items()}, self._items)
+
+    def _items(self, videos: Iterable[str]) -> Iterator[IndexItem]:
+        with self._catalogue.read() as connection:
+            rows = contents.index_rows(connection)
         for video in videos:
-            yield video, load_prototypes(self._catalogue, self._store, video)
+            if video not in rows:
+                raise LibraryDamaged(f"video {video} left the library just now", remedy="Run the command again.")
+            stamp, duration_s = rows[video]
+            prototypes = load_prototypes(self._catalogue, self._store, video)
+            yield IndexItem(video, prototypes, VideoFacts(duration_s=duration_s), stamp)
 
     @staticmethod
     def _sweep(folder: Path, *, keep: Path) -> None:
@@ -197,3 +257,12 @@ class Search:
             # Another reader may sweep at the same time.
             with contextlib.suppress(OSError):
                 remove_tree(path)
+
+
+def _linked(source: str, target: str) -> str:
+    """The same file under a second name, or a copy where the disk has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

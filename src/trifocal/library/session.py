@@ -11,8 +11,11 @@ import json
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from trifocal.errors import LibraryError
+from trifocal.errors import EncoderMismatch, LibraryDamaged, LibraryError
+from trifocal.library import contents
+from trifocal.library.engine import forget
 from trifocal.library.lease import Lease
+from trifocal.library.settings import MANIFEST_NAME, Manifest, read_manifest
 from trifocal.library.store import remove_tree
 
 if TYPE_CHECKING:
@@ -42,6 +45,23 @@ class Session:
         self.log = log
         self.lease = lease
 
+    def settle(self) -> None:
+        """Write `trifocal.json` again when a `reindex` was killed between its swap and that.
+
+        Raises:
+            EncoderMismatch: the library was indexed again since it was opened.
+        """
+        with self.catalogue.read() as connection:
+            kept = Manifest.from_json(contents.get_meta(connection, contents.MANIFEST) or "")
+        if kept.revision != self.store.space:
+            raise EncoderMismatch(
+                f"the library has been indexed again since it was opened, by the encoder {kept.encoder.id}",
+                remedy="Open it again.",
+            )
+        with suppress(LibraryDamaged):  # told by `verify`, put right by `repair`
+            if read_manifest(self.store.folder).revision < kept.revision:
+                self.store.write_file(self.store.folder / MANIFEST_NAME, kept.to_json().encode(), step="manifest")
+
     def tidy(self) -> list[str]:
         """Put in order what killed writers left.
 
@@ -53,7 +73,8 @@ class Session:
         self.finish_deletions()
         with self.catalogue.read() as connection:
             known = {str(row["id"]) for row in connection.execute("SELECT id FROM videos")}
-        for stray in self.store.strays(known):
+            pending = contents.pending_revision(connection)
+        for stray in self.store.strays(known, pending=pending):
             remove_tree(stray)
             removed.append(str(stray.relative_to(self.store.folder)))
         return removed
@@ -82,8 +103,8 @@ class Session:
             videos={row["video"] for row in rows} - back,
             paths={path for row in rows for path in json.loads(row["paths"])},
         )
-        # What was searched is derived from the videos; it goes with them and is built again when needed.
-        freed += self.store.discard(self.store.folder / "index")
+        # What was searched is derived from the videos; they go from it, or it goes with them.
+        freed += forget(self.store, {row["video"] for row in rows} - {""})
         self.store.make_folders()
         self.store.trace("deletion.files")
         with self.catalogue.write(self.lease) as connection:
@@ -105,6 +126,7 @@ def writing(catalogue: Catalogue, store: Store, log: IngestLog, *, verb: str) ->
     lease.acquire()
     try:
         session = Session(catalogue, store, log, lease)
+        session.settle()
         session.tidy()
         try:
             yield session

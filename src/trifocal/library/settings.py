@@ -1,9 +1,9 @@
 """What a library remembers about itself: `trifocal.json`.
 
-`LibrarySettings` are the choices that shape what is stored (sampling rate, prototypes a video, thumbnails); they are
-fixed when the library is made, since videos made with different ones cannot be compared. `EncoderIdentity` names the
-encoder whose space the prototypes live in. `Manifest` is the file that holds both; the catalogue keeps a copy, so
-that a lost or changed `trifocal.json` is noticed and can be written again.
+`LibrarySettings` are the choices that shape what is stored (sampling rate, prototypes a video, thumbnails); they hold
+for all its videos, since those made with different ones cannot be compared, and change with `Library.reindex` alone.
+`EncoderIdentity` names the encoder whose space the prototypes live in. `Manifest` is the file that holds both; the
+catalogue keeps a copy, so that a lost or changed `trifocal.json` is noticed and can be written again.
 """
 
 from __future__ import annotations
@@ -21,29 +21,34 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "MANIFEST_NAME", "EncoderIdentity", "LibrarySettings", "Manifest", "read_manifest"]
 
-FORMAT = 1
-"""The layout of the folder; a later one migrates this."""
+FORMAT = 2
+"""The layout of the folder. Format 1 knew no clip tokens and no revisions; it is read as having none."""
 
 MANIFEST_NAME = "trifocal.json"
 
-Method = Literal["adjacent", "uniform"]
+Method = Literal["adjacent", "segments", "kmeans", "farthest", "uniform"]
+
+TokensKept = Literal["none", "half", "int8"]
 
 _METHODS = get_args(Method)
+_TOKENS = get_args(TokensKept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibrarySettings:
-    """The choices that shape what a library stores; fixed when it is made.
+    """The choices that shape what a library stores.
 
     Args:
         frames_per_second: how many frames a second of video are encoded, above 0 and at most 60.
         max_frames: how many frames of one video at most; a longer one is sampled more thinly (the default covers half
             an hour at the full rate), 1 to 100,000.
         prototypes: K, how many prototypes a video keeps at most, 1 to 1024.
-        prototype_method: how frames are grouped into prototypes: `adjacent` or `uniform`.
+        prototype_method: how frames become prototypes, see `trifocal.retrieval.build_prototypes`.
         thumbnail_size: the shorter side of the thumbnails in pixels, 16 to 1024.
         batch_size: how many frames the encoder takes at once, 1 to 1024. It is stored because sums taken in another
             grouping may differ in the last bit, and an ingest that was interrupted must end in the same bytes.
+        clip_tokens: whether every encoded frame is kept as well, so that moments are placed to the frame: `none`,
+            `half` (T x D x 2 bytes a video) or `int8` (half of that).
 
     Raises:
         InvalidInput: a value out of range.
@@ -55,6 +60,7 @@ class LibrarySettings:
     prototype_method: Method = "adjacent"
     thumbnail_size: int = 144
     batch_size: int = 32
+    clip_tokens: TokensKept = "none"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -74,6 +80,8 @@ class LibrarySettings:
             raise InvalidInput(
                 f"prototype_method is {self.prototype_method!r}", remedy=f"Give one of {', '.join(_METHODS)}."
             )
+        if self.clip_tokens not in _TOKENS:
+            raise InvalidInput(f"clip_tokens is {self.clip_tokens!r}", remedy=f"Give one of {', '.join(_TOKENS)}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +120,7 @@ class Manifest:
         library: the library's own id, drawn at random when it is made.
         encoder: what made its prototypes.
         settings: the choices it was made with.
+        revision: how often all videos were indexed again with another encoder or other settings (`Library.reindex`).
         format: the layout of the folder.
         written_by: the version of Trifocal that wrote the file.
     """
@@ -119,6 +128,7 @@ class Manifest:
     library: str
     encoder: EncoderIdentity
     settings: LibrarySettings = field(default_factory=LibrarySettings)
+    revision: int = 0
     format: int = FORMAT
     written_by: str = __version__
 
@@ -148,6 +158,10 @@ class Manifest:
                 f"the library has format {found}, this version of Trifocal knows {FORMAT}",
                 remedy="Upgrade Trifocal, or make a new library.",
             )
+        if found == 1:
+            values.setdefault("revision", 0)
+            if isinstance(values.get("settings"), dict):
+                values["settings"].setdefault("clip_tokens", "none")
         try:
             _check_keys(values, cls)
             encoder, settings = values["encoder"], values["settings"]
@@ -157,10 +171,13 @@ class Manifest:
             _check_keys(settings, LibrarySettings)
             if not isinstance(values["library"], str) or not values["library"]:
                 raise InvalidInput(f"the library's id is {values['library']!r}")
+            if type(values["revision"]) is not int or values["revision"] < 0:
+                raise InvalidInput(f"the revision is {values['revision']!r}")
             return cls(
                 library=values["library"],
                 encoder=EncoderIdentity(**encoder),
                 settings=LibrarySettings(**settings),
+                revision=values["revision"],
                 format=found,
                 written_by=str(values["written_by"]),
             )

@@ -18,6 +18,7 @@ from PIL import Image
 
 from trifocal.errors import ModelError, UnreadableVideo
 from trifocal.retrieval.prototypes import Prototypes, build_prototypes
+from trifocal.retrieval.tokens import ClipTokens
 from trifocal.video import Frames, Sampling
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class EncodedVideo:
         duration_s: in seconds; where the decodable part ends if the file is cut short.
         frames: T, how many were encoded.
         prototypes: vectors and spans.
+        tokens: every frame, where the library keeps them.
         thumbnails: JPEG bytes by milliseconds, ascending, each frame once.
         thumbnail_ms: for each prototype the frame that is most like it.
         poster_ms: the frame that stands for the video: that of the prototype that lasts longest.
@@ -116,6 +118,7 @@ class EncodedVideo:
     warnings: tuple[str, ...]
     encode_s: float
     decode_s: float = 0.0
+    tokens: ClipTokens | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +218,9 @@ def encode(
     prototypes = build_prototypes(
         features, times_s=times_s, end_s=end_s, k=settings.prototypes, method=settings.prototype_method
     )
+    tokens = None
+    if settings.clip_tokens != "none":
+        tokens = ClipTokens.pack(features, times_s=times_s, end_s=end_s, kind=settings.clip_tokens)
     thumbnail_ms = _closest_frames(features, times_s, prototypes=prototypes, available=np.array(sorted(jpegs)))
     lengths = prototypes.spans_s[:, 1] - prototypes.spans_s[:, 0]
     return EncodedVideo(
@@ -228,6 +234,7 @@ def encode(
         poster_ms=thumbnail_ms[int(np.argmax(lengths))],
         warnings=warnings,
         encode_s=spent + time.perf_counter() - started,
+        tokens=tokens,
     )
 
 

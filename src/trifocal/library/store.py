@@ -2,7 +2,8 @@
 
 Everything is first written under `tmp/`, flushed to the disk, and then renamed to its place; the folder's entry is
 flushed too. A process killed at any moment leaves either no file, or the whole file, or something in `tmp/`, which the
-next writer throws away. One video has `prototypes/<id>.npy` and the folder `thumbnails/<id>/`; both are immutable.
+next writer throws away. One video has `prototypes/<id>.npy`, the folder `thumbnails/<id>/`, and `tokens/<id>.npz`
+where clip tokens are kept; all immutable. They lie in the library's folder, after the n-th `reindex` in `spaces/n/`.
 `trace` is told the name of each step as it is done; tests stop the process there.
 """
 
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trifocal.errors import LibraryDamaged, LibraryError
+from trifocal.errors import InvalidInput, LibraryDamaged, LibraryError
+from trifocal.retrieval.tokens import ClipTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FOLDERS", "Store", "disk_errors", "thumbnail_name"]
 
-FOLDERS = ("prototypes", "thumbnails", "index", "cache", "logs", "tmp")
+FOLDERS = ("prototypes", "thumbnails", "tokens", "spaces", "index", "cache", "logs", "tmp")
+_OF_SPACE = ("prototypes", "thumbnails", "tokens")
 
 
 _PATH = (EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR)
@@ -79,21 +82,32 @@ class Store:
 
     Args:
         folder: the library's folder.
+        space: the revision of the library that its videos' files belong to.
         trace: told each finished step by name, such as `prototypes.renamed`.
     """
 
-    def __init__(self, folder: Path, *, trace: Callable[[str], None] | None = None) -> None:
+    def __init__(self, folder: Path, *, space: int = 0, trace: Callable[[str], None] | None = None) -> None:
         """Nothing is made before it is needed."""
         self.folder = folder
+        self.space = space
         self.trace = trace or _silent
+        self.base = folder / "spaces" / str(space) if space else folder
+
+    def in_space(self, space: int) -> Store:
+        """The same library's files of another revision."""
+        return Store(self.folder, space=space, trace=self.trace)
 
     def prototypes_path(self, video: str) -> Path:
         """Where a video's vectors are."""
-        return self.folder / "prototypes" / f"{video}.npy"
+        return self.base / "prototypes" / f"{video}.npy"
 
     def thumbnails_path(self, video: str) -> Path:
         """The folder of a video's thumbnails."""
-        return self.folder / "thumbnails" / video
+        return self.base / "thumbnails" / video
+
+    def tokens_path(self, video: str) -> Path:
+        """Where a video's clip tokens are, if they are kept."""
+        return self.base / "tokens" / f"{video}.npz"
 
     def cache_path(self, video: str) -> Path:
         """The folder of what was cached about a video; goes when the video goes."""
@@ -104,6 +118,9 @@ class Store:
         with disk_errors("making the library's folders"):
             for name in FOLDERS:
                 (self.folder / name).mkdir(exist_ok=True)
+            if self.space:
+                for name in _OF_SPACE:
+                    (self.base / name).mkdir(parents=True, exist_ok=True)
 
     def write_file(self, target: Path, content: bytes, *, step: str) -> None:
         """Write a file whole or not at all, and durably.
@@ -158,6 +175,38 @@ class Store:
             raise LibraryDamaged(f"the prototypes of video {video} are not float16 (K, D)", remedy=remedy)
         return vectors
 
+    def write_tokens(self, video: str, tokens: ClipTokens) -> tuple[str, int]:
+        """Write a video's clip tokens.
+
+        Returns:
+            The SHA-256 of the file, and its size in bytes.
+        """
+        content = tokens.to_bytes()
+        self.write_file(self.tokens_path(video), content, step="tokens")
+        return hashlib.sha256(content).hexdigest(), len(content)
+
+    def read_tokens(self, video: str, *, sha256: str) -> ClipTokens:
+        """A video's clip tokens.
+
+        Raises:
+            LibraryDamaged: the file is missing, or not what was written.
+        """
+        remedy = "Run `trifocal verify --repair`."
+        try:
+            content = self.tokens_path(video).read_bytes()
+        except OSError as error:
+            raise LibraryDamaged(
+                f"the clip tokens of video {video} cannot be read: {error.strerror}", remedy=remedy
+            ) from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise LibraryDamaged(f"the clip tokens of video {video} are not what was written", remedy=remedy)
+        try:
+            return ClipTokens.from_bytes(content)
+        except InvalidInput as error:
+            raise LibraryDamaged(
+                f"the clip tokens of video {video} are damaged: {error.message}", remedy=remedy
+            ) from error
+
     def write_thumbnails(self, video: str, thumbnails: Iterable[tuple[int, bytes]]) -> tuple[str, int]:
         """Write a video's thumbnails, JPEG bytes by milliseconds, as one folder.
 
@@ -199,9 +248,13 @@ class Store:
         """
         freed = 0
         with disk_errors(f"deleting video {video}"):
-            for path in (self.prototypes_path(video), self.thumbnails_path(video), self.cache_path(video)):
-                freed += remove_tree(path)
-                self.trace("deletion.step")
+            spaces = [int(path.name) for path in sorted((self.folder / "spaces").glob("*")) if path.name.isdigit()]
+            for store in (self, *(self.in_space(space) for space in spaces if space != self.space)):
+                for path in (store.prototypes_path(video), store.thumbnails_path(video), store.tokens_path(video)):
+                    freed += remove_tree(path)
+                    self.trace("deletion.step")
+            freed += remove_tree(self.cache_path(video))
+            self.trace("deletion.step")
         return freed
 
     def clear_temporary(self) -> int:
@@ -229,18 +282,26 @@ class Store:
                 return 0
             return remove_tree(aside)
 
-    def strays(self, known: set[str]) -> list[Path]:
-        """What lies under `prototypes/`, `thumbnails/` and `cache/` and belongs to no video of `known`, sorted."""
-        expected = {self.prototypes_path(video) for video in known}
-        expected |= {self.thumbnails_path(video) for video in known} | {self.cache_path(video) for video in known}
+    def strays(self, known: set[str], *, pending: int | None = None) -> list[Path]:
+        """What lies where videos' files lie and belongs to no video of `known`, or to a revision that is over; sorted.
+
+        Args:
+            known: the catalogue's videos.
+            pending: the revision that is being made.
+        """
+        expected = {self.cache_path(video) for video in known}
+        stores = [self] if pending is None else [self, self.in_space(pending)]
+        for store in stores:
+            for video in known:
+                expected |= {store.prototypes_path(video), store.thumbnails_path(video), store.tokens_path(video)}
+        places = [self.folder / name for name in (*_OF_SPACE, "cache")]
+        current = {store.base for store in stores}
         with disk_errors("listing the library's files"):
-            found = [
-                path
-                for name in ("prototypes", "thumbnails", "cache")
-                if (self.folder / name).is_dir()
-                for path in (self.folder / name).iterdir()
-            ]
-        return sorted(path for path in found if path not in expected)
+            spaces = sorted((self.folder / "spaces").iterdir()) if (self.folder / "spaces").is_dir() else []
+            found = [space for space in spaces if space not in current]
+            places += [space / name for space in spaces if space in current for name in _OF_SPACE]
+            found += [path for place in places if place.is_dir() for path in place.iterdir() if path not in expected]
+        return sorted(found)
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:

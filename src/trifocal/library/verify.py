@@ -40,6 +40,7 @@ Kind = Literal[
     "reference",
     "prototypes",
     "thumbnails",
+    "tokens",
     "stray",
     "unfinished",
     "no_files",
@@ -118,6 +119,7 @@ def verify(
         roots = [str(row["path"]) for row in connection.execute("SELECT path FROM roots")]
         pending = [str(row["video"]) for row in connection.execute("SELECT video FROM deletions")]
         failures = contents.failures(connection, quarantine=QUARANTINE_AFTER)
+        begun = contents.pending_revision(connection)
         salvaged = json.loads(contents.get_meta(connection, SALVAGE) or "[]")
         parts = {row["id"]: _parts(connection, row["id"]) for row in videos}
     findings += [
@@ -132,10 +134,10 @@ def verify(
             findings.append(Finding(kind="reference", subject=catalogue.path.name, message=message))
         for row in videos:
             findings += _video(store, row, *parts[row["id"]], dim=manifest.encoder.dim)
-            checked += row["prototypes_bytes"] + row["thumbnails_bytes"]
+            checked += row["prototypes_bytes"] + row["thumbnails_bytes"] + row["tokens_bytes"]
             if row["id"] not in with_files:
                 findings.append(Finding(kind="no_files", subject=row["id"], message="the video has no file"))
-        findings += _leftovers(store, {row["id"] for row in videos}, pending)
+        findings += _leftovers(store, {row["id"] for row in videos}, pending, begun=begun)
         for row in files:
             findings += _file(row, roots=roots, reader=reader, sources=sources)
             checked += row["size"] if sources else 0
@@ -161,7 +163,7 @@ def _settings(folder: Path, manifest: Manifest, catalogue: Catalogue) -> Iterato
             kept = contents.get_meta(connection, contents.MANIFEST)
     except LibraryDamaged:
         return  # told as damage of the catalogue
-    if stated != manifest or kept != manifest.to_json():
+    if stated != manifest or kept is None or Manifest.from_json(kept) != manifest:
         yield Finding(
             kind="settings", subject=MANIFEST_NAME, message=f"{MANIFEST_NAME} and the catalogue do not say the same"
         )
@@ -197,10 +199,18 @@ def _video(store: Store, row: sqlite3.Row, spans_s: np.ndarray, names: set[str],
         yield Finding(kind="thumbnails", subject=video, message="the thumbnails are not what was written")
     elif row["poster_ms"] is None or thumbnail_name(row["poster_ms"]) not in names:
         yield Finding(kind="thumbnails", subject=video, message="the poster is none of the thumbnails")
+    if row["tokens_sha256"] is not None:
+        try:
+            store.read_tokens(video, sha256=row["tokens_sha256"])
+        except LibraryDamaged as error:
+            yield Finding(kind="tokens", subject=video, message=error.message)
 
 
-def _leftovers(store: Store, known: set[str], pending: list[str]) -> Iterator[Finding]:
-    for path in store.strays(known):
+def _leftovers(store: Store, known: set[str], pending: list[str], *, begun: int | None) -> Iterator[Finding]:
+    if begun is not None:
+        message = "indexing all videos again was interrupted; `trifocal reindex` goes on, or starts over"
+        yield Finding(kind="unfinished", subject=f"spaces/{begun}", message=message, problem=False)
+    for path in store.strays(known, pending=begun):
         name = str(path.relative_to(store.folder))
         yield Finding(kind="stray", subject=name, message="it belongs to no video of the catalogue")
     temporary = store.folder / "tmp"

@@ -11,28 +11,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import trifocal.video
-from trifocal.errors import EncoderMismatch, InvalidInput, LibraryDamaged, VideoNotFound
+from trifocal.errors import EncoderMismatch, LibraryDamaged, VideoNotFound
 from trifocal.library import contents
 from trifocal.library.ingest import QUARANTINE_AFTER
 from trifocal.library.log import IngestLog
-from trifocal.library.lookup import find_video
+from trifocal.library.lookup import find_video, resolved
 from trifocal.library.opening import check_count, check_encoder, load_named_encoder
+from trifocal.library.query import Query, encode_query
 from trifocal.library.records import AddFailure, LibraryStatus, Thumbnail
 from trifocal.library.scan import is_under, on_disk
 from trifocal.library.search import Search, load_prototypes
+from trifocal.library.sharpen import sharpened
 from trifocal.library.store import Store, thumbnail_name
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from trifocal.chat import Answer, VideoChat
     from trifocal.library.catalogue import Catalogue
     from trifocal.library.records import VideoRecord
     from trifocal.library.settings import Manifest
     from trifocal.library.stages import VideoReader
-    from trifocal.retrieval import FrameTextEncoder, Moment, Prototypes
+    from trifocal.retrieval import ClipTokens, FrameTextEncoder, Moment, Prototypes, VideoFilter
     from trifocal.video import Limits
 
 __all__ = ["LibraryView"]
@@ -67,9 +73,9 @@ class LibraryView:
         self._limits = trifocal.video.Limits() if limits is None else limits
         self._loading = threading.Lock()
         self._mended: tuple[str, ...] = ()
-        self._store = Store(folder, trace=trace)
+        self._store = Store(folder, space=manifest.revision, trace=trace)
         self._log = IngestLog(self._store)
-        self._search = Search(catalogue, self._store, encoder=manifest.encoder)
+        self._search = Search(catalogue, self._store, manifest=manifest)
 
     def __repr__(self) -> str:
         """Where it is and who made it."""
@@ -80,6 +86,15 @@ class LibraryView:
         """Whether the folder may not be written."""
         return self._catalogue.read_only
 
+    def _become(self, manifest: Manifest, *, encoder: FrameTextEncoder) -> None:
+        """Go on as the revision of the library that was just made."""
+        self._search.close()
+        self._manifest, self.settings, self.encoder_identity = manifest, manifest.settings, manifest.encoder
+        self._encoder = encoder
+        self._store = self._store.in_space(manifest.revision)
+        self._log = IngestLog(self._store)
+        self._search = Search(self._catalogue, self._store, manifest=manifest)
+
     def close(self) -> None:
         """Let go of all files; twice is once."""
         self._search.close()
@@ -87,46 +102,93 @@ class LibraryView:
 
     def find(
         self,
-        text: str,
+        text: str | Query,
         *,
         top: int = 10,
         moments_per_video: int = 1,
         videos: Iterable[str | os.PathLike[str]] | None = None,
+        where: VideoFilter | None = None,
         include_missing: bool = False,
     ) -> list[Moment]:
-        """The moments that match a text best.
+        """The moments that match a text best, or a `Query` of texts, pictures and clips.
+
+        Where the library keeps clip tokens, the times of a moment are those of the frames that stand out.
 
         Args:
-            text: what is looked for, in words.
+            text: what is looked for.
             top: how many moments at most.
             moments_per_video: how many of them from one video.
             videos: look in these alone: ids, starts of ids, or paths.
+            where: of these, look in those with a file that it admits: by folder, by date of last change, by length.
             include_missing: also in videos whose files are gone; `status().missing` says how many are left out.
 
         Returns:
             By falling score; ties by video id, then start. Empty when there is no video to look in.
 
         Raises:
-            InvalidInput: the text is empty or not Unicode, or a count is below 1.
+            InvalidInput: the text is empty or not Unicode, a picture cannot be read, or a count is below 1.
+            VideoError: a clip to look for cannot be read.
             NotInLibrary: one of `videos` is not in the library.
             LibraryDamaged: stored prototypes are missing or damaged.
+            EncoderMismatch: the library was indexed again by another encoder since it was opened.
         """
-        if not text.strip():
-            raise InvalidInput("the text to find is empty", remedy='Describe a moment, such as "a dog on a beach".')
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise InvalidInput("the text to find is not UTF-8", remedy="Check the terminal's encoding.")
+        return self.find_many(
+            [text],
+            top=top,
+            moments_per_video=moments_per_video,
+            videos=videos,
+            where=where,
+            include_missing=include_missing,
+        )[0]
+
+    def find_many(
+        self,
+        queries: Sequence[str | Query],
+        *,
+        top: int = 10,
+        moments_per_video: int = 1,
+        videos: Iterable[str | os.PathLike[str]] | None = None,
+        where: VideoFilter | None = None,
+        include_missing: bool = False,
+    ) -> list[list[Moment]]:
+        """`find` for each of several queries, with one reading of the index for all of them."""
+        asked = [query if isinstance(query, Query) else Query(texts=(query,)) for query in queries]
         check_count("top", top)
         check_count("moments_per_video", moments_per_video)
         wanted = None if videos is None else {self._id(name) for name in videos}
+        if where is not None and where.folder is not None:
+            where = replace(where, folder=resolved(where.folder))
         index, hidden = self._search.index()
         chosen: set[str] | None = None
-        if wanted is not None or (hidden and not include_missing):
+        filtered = where is not None and not where.empty
+        if wanted is not None or filtered or (hidden and not include_missing):
             chosen = {video for video in index.videos if wanted is None or video in wanted}
             chosen -= frozenset() if include_missing else hidden
-        if not len(index) or chosen == set():
-            return []
-        query = self.encoder().encode_query([text])[0]  # (D,)
-        return index.search(query, top=top, moments_per_video=moments_per_video, videos=chosen)
+            if where is not None and filtered:
+                with self._catalogue.read() as connection:
+                    chosen &= contents.admitted_videos(connection, where)
+        if not len(index) or chosen == set() or not asked:
+            return [[] for _ in asked]
+        vectors = np.stack([self.query_vector(query) for query in asked])  # (Nq, D)
+        if len(vectors) == 1:
+            found = [index.search(vectors[0], top=top, moments_per_video=moments_per_video, videos=chosen)]
+        else:
+            found = index.search_many(vectors, top=top, moments_per_video=moments_per_video, videos=chosen)
+        if self.settings.clip_tokens != "none":
+            found = [
+                sharpened(moments, vector, read=self._tokens) for moments, vector in zip(found, vectors, strict=True)
+            ]
+        return found
+
+    def query_vector(self, query: str | Query) -> NDArray[np.float32]:
+        """What `find` looks for: a unit vector (D,) of the library's encoder; see `find` for the errors."""
+        return encode_query(
+            query if isinstance(query, Query) else Query(texts=(query,)),
+            encoder=self.encoder(),
+            reader=self._reader,
+            limits=self._limits,
+            settings=self.settings,
+        )
 
     def ask(self, video: str | os.PathLike[str], question: str, **options: Any) -> Answer:
         """Ask something about a video.
@@ -170,6 +232,15 @@ class LibraryView:
             LibraryDamaged: the stored file is missing or damaged.
         """
         return load_prototypes(self._catalogue, self._store, self._id(name))
+
+    def tokens(self, name: str | os.PathLike[str]) -> ClipTokens | None:
+        """A video's clip tokens: every encoded frame; None where the library keeps none (`LibrarySettings`).
+
+        Raises:
+            NotInLibrary: no such video.
+            LibraryDamaged: the stored file is missing or damaged.
+        """
+        return self._tokens(self._id(name))
 
     def thumbnails(self, name: str | os.PathLike[str]) -> tuple[Thumbnail, ...]:
         """The pictures kept of a video, by time: the frames most like its prototypes.
@@ -269,6 +340,14 @@ class LibraryView:
 
                 self._chat = load_chat(self._chat, device=self._device)
             return self._chat
+
+    def _tokens(self, video: str) -> ClipTokens | None:
+        with self._catalogue.read() as connection:
+            contents.check_revision(connection, self._manifest)
+            row = connection.execute("SELECT tokens_sha256 FROM videos WHERE id = ?", (video,)).fetchone()
+        if row is None or row["tokens_sha256"] is None:
+            return None
+        return self._store.read_tokens(video, sha256=row["tokens_sha256"])
 
     def _id(self, name: str | os.PathLike[str]) -> str:
         with self._catalogue.read() as connection:

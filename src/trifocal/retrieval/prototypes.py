@@ -1,20 +1,22 @@
 """Prototypes: a video of any length as at most `k` unit vectors, each with the time it covers; no training.
 
-The default merges neighbours in time, the most similar first (Ward's cost), until `k` segments are left: specs/prvr.md
-finds this a hard baseline for learned prototypes at equal bytes. `method="uniform"` cuts equal runs of frames instead,
-the plain baseline. The frames' boundaries lie midway between their times, so the segments cover the video without gaps.
+Five ways to choose them. Three cut the video into `k` stretches and average each (`prototypes_cut`): `adjacent` merges
+neighbours in time, the most similar first (the default, chosen by `trifocal.bench.prototypes`), `segments` finds the
+best cuts of all, `uniform` cuts evenly. Two look for what is alike wherever it lies (`prototypes_cluster`): `kmeans`
+and `farthest`. The frames' boundaries lie midway between their times, so stretches cover the video without gaps.
 `similarity` scores queries against videos: the maximum over a video's prototypes of the cosine.
 """
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 
 from trifocal.errors import InvalidInput
+from trifocal.retrieval.prototypes_cluster import cluster_frames, far_frames
+from trifocal.retrieval.prototypes_cut import MAX_MERGED_FRAMES, best_cuts, merge_neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_MERGED_FRAMES", "Method", "Prototypes", "build_prototypes", "similarity"]
 
-Method = Literal["adjacent", "uniform"]
-
-MAX_MERGED_FRAMES = 8192
-"""Longer videos are first averaged over equal runs of frames, so that time and memory stay bounded."""
+Method = Literal["adjacent", "segments", "kmeans", "farthest", "uniform"]
 
 # The mean of unit vectors that cancel out points nowhere; below this length it is noise.
 _NO_DIRECTION = 1e-4
@@ -105,6 +104,12 @@ def build_prototypes(
     `k` are left; of equal costs the earliest. Costs are compared after rounding to nine decimals, so that sums taken
     in another order do not decide. O(T log T). More than `MAX_MERGED_FRAMES` frames are first averaged over runs of
     ⌈T / MAX_MERGED_FRAMES⌉ neighbours (the last run may be shorter; it keeps its own weight).
+    `segments`: the cuts into `k` segments with the least sum of squared distances to the means there is, by dynamic
+    programming, O(T²k); more than `MAX_SEGMENTED_FRAMES` frames are averaged first in the same way.
+    `kmeans`: spherical k-means (Dhillon and Modha 2001) from a start without chance: the `farthest` frames. A cluster
+    need not lie in one piece; its prototype's time is that of its longest run of frames (the earliest of equals).
+    `farthest`: the frame most like the mean, then again and again the frame least like all chosen (Gonzalez 1985). A
+    prototype is that frame itself; its time is the run of frames around it that are more like it than any other.
     `uniform`: segment j takes the frames ⌊jT/k⌋ to ⌊(j+1)T/k⌋ − 1.
 
     Args:
@@ -113,7 +118,7 @@ def build_prototypes(
         end_s: where the video ends, not before the last time.
         start_s: where it starts, not after the first time.
         k: how many at most, at least 1.
-        method: `adjacent` or `uniform`.
+        method: one of the five.
 
     Raises:
         InvalidInput: no frames, shapes that do not fit, values that are not finite, a zero row, times that fall or lie
@@ -121,72 +126,28 @@ def build_prototypes(
     """
     rows, times = _checked(features, times_s, start_s=start_s, end_s=end_s, k=k, method=method)
     count = len(rows)
+    if count > k and method in ("kmeans", "farthest"):
+        vectors, first, last = far_frames(rows, k) if method == "farthest" else cluster_frames(rows, k)
+        edges = np.concatenate([[start_s], (times[:-1] + times[1:]) / 2, [end_s]])
+        return _prototypes(vectors, edges[first], edges[last + 1])
     if count <= k:
         cuts = np.arange(count + 1)
     elif method == "uniform":
         cuts = np.arange(k + 1) * count // k
     else:
-        cuts = _merge_neighbours(rows, k)
+        cuts = best_cuts(rows, k) if method == "segments" else merge_neighbours(rows, k)
     sums = np.add.reduceat(rows, cuts[:-1], axis=0, dtype=np.float64)
     lengths = np.linalg.norm(sums, axis=1)
     lost = lengths / np.diff(cuts) < _NO_DIRECTION
     sums[lost] = rows[(cuts[:-1] + cuts[1:]) // 2][lost]
     lengths[lost] = 1.0
     edges = np.concatenate([[start_s], (times[cuts[1:-1] - 1] + times[cuts[1:-1]]) / 2, [end_s]])
-    return Prototypes(
-        vectors=(sums / lengths[:, None]).astype(np.float16),
-        spans_s=np.stack([edges[:-1], edges[1:]], axis=1).astype(np.float32),
-    )
+    return _prototypes(sums / lengths[:, None], edges[:-1], edges[1:])
 
 
-def _merge_neighbours(rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """The frames at which the `k` segments start, and the number of frames as the last: (k + 1,)."""
-    run = -(-len(rows) // MAX_MERGED_FRAMES)
-    cuts = np.append(np.arange(0, len(rows), run), len(rows))
-    if len(cuts) - 1 <= k:
-        return cuts
-    sums = np.add.reduceat(rows, cuts[:-1], axis=0, dtype=np.float64)
-    weights = np.diff(cuts).astype(np.float64)
-    step = np.diff(sums / weights[:, None], axis=0)
-    first = weights[:-1] * weights[1:] / (weights[:-1] + weights[1:]) * np.einsum("td,td->t", step, step)
-
-    # A linked list of segments, named by their first run. An entry of the heap is stale when its pair's cost has
-    # changed since (the version of its left segment has moved on).
-    after, before = np.arange(1, len(sums) + 1).tolist(), np.arange(-1, len(sums) - 1).tolist()
-    version = [0] * len(sums)
-    weight = weights.tolist()
-    heap = [(round(cost, 9), left, 0) for left, cost in enumerate(first.tolist())]
-    heapq.heapify(heap)
-
-    def push(left: int, right: int) -> None:
-        gap = sums[left] / weight[left] - sums[right] / weight[right]
-        cost = weight[left] * weight[right] / (weight[left] + weight[right]) * float(gap @ gap)
-        version[left] += 1
-        heapq.heappush(heap, (round(cost, 9), left, version[left]))
-
-    alive = len(sums)
-    while alive > k:
-        _, left, made = heapq.heappop(heap)
-        if made != version[left]:
-            continue
-        right = after[left]
-        sums[left] += sums[right]
-        weight[left] += weight[right]
-        version[right] = version[left] = version[left] + 1
-        version[right] = -1
-        after[left] = after[right]
-        if after[left] < len(sums):
-            before[after[left]] = left
-            push(left, after[left])
-        if before[left] >= 0:
-            push(before[left], left)
-        alive -= 1
-    starts = []
-    at = 0
-    while at < len(sums):
-        starts.append(at)
-        at = after[at]
-    return np.append(cuts[starts], len(rows))
+def _prototypes(vectors: NDArray[Any], start_s: NDArray[Any], end_s: NDArray[Any]) -> Prototypes:
+    spans = np.stack([start_s, end_s], axis=1).astype(np.float32)
+    return Prototypes(vectors=vectors.astype(np.float16), spans_s=spans)
 
 
 def _checked(

@@ -1,0 +1,139 @@
+"""What is looked for, as one vector of the library's space: texts, pictures and clips, together and less others.
+
+A picture is encoded as a frame is; a clip is decoded in its sandbox, sampled as the library's videos are, and stands
+for the mean of its frames.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from trifocal.errors import InvalidInput
+from trifocal.retrieval.index.combine import combine_queries
+from trifocal.video import Sampling
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from trifocal.library.settings import LibrarySettings
+    from trifocal.library.stages import VideoReader
+    from trifocal.retrieval import FrameTextEncoder
+    from trifocal.video import Limits
+
+__all__ = ["Query", "encode_query"]
+
+MOST_PIXELS = 40_000_000
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_NO_DIRECTION = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What a moment should be like: all of `texts`, `images` and `clips`, and none of `but_not`.
+
+    Args:
+        texts: in words.
+        images: picture files.
+        clips: video files.
+        but_not: in words, what it should not be like.
+
+    Raises:
+        InvalidInput: nothing is looked for, or a text that is empty or not Unicode.
+    """
+
+    texts: tuple[str, ...] = ()
+    images: tuple[str | os.PathLike[str], ...] = ()
+    clips: tuple[str | os.PathLike[str], ...] = ()
+    but_not: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the words."""
+        if not (self.texts or self.images or self.clips):
+            raise InvalidInput("nothing is looked for", remedy="Give a text, an image or a clip.")
+        for text in (*self.texts, *self.but_not):
+            if not text.strip():
+                raise InvalidInput("the text to find is empty", remedy='Describe a moment, such as "a dog on a beach".')
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise InvalidInput("the text to find is not UTF-8", remedy="Check the terminal's encoding.")
+
+    def __str__(self) -> str:
+        """As a person would say it."""
+        named = [*self.texts, *(Path(path).name for path in (*self.images, *self.clips))]
+        return " + ".join(named) + "".join(f" − {text}" for text in self.but_not)
+
+
+def encode_query(
+    query: Query, *, encoder: FrameTextEncoder, reader: VideoReader, limits: Limits, settings: LibrarySettings
+) -> NDArray[np.float32]:
+    """A query as a unit vector (D,).
+
+    Args:
+        query: what is looked for.
+        encoder: the library's.
+        reader: opens clips.
+        limits: what a clip may cost.
+        settings: how densely a clip is sampled.
+
+    Raises:
+        InvalidInput: a picture that cannot be read, or parts that cancel out.
+        VideoError: a clip that cannot be read.
+    """
+    texts = encoder.encode_query([*query.texts, *query.but_not])  # (N, D)
+    wanted = [*texts[: len(query.texts)]]
+    wanted += [encoder.encode_frames(_picture(path)[None])[0] for path in query.images]
+    wanted += [_clip(path, encoder=encoder, reader=reader, limits=limits, settings=settings) for path in query.clips]
+    if len(wanted) == 1 and not query.but_not:
+        only: NDArray[np.float32] = np.asarray(wanted[0], dtype=np.float32)
+        return only
+    return combine_queries(np.stack(wanted), unwanted=texts[len(query.texts) :])
+
+
+def _picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """A picture file as uint8 RGB (H, W, 3)."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise InvalidInput(
+                    f"{os.fspath(path)} has {image.width}×{image.height} pixels",
+                    remedy=f"Give a picture of at most {MOST_PIXELS} pixels.",
+                )
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError as error:
+        raise InvalidInput(f"there is no picture {os.fspath(path)}", remedy="Check the path.") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(
+            f"{os.fspath(path)} cannot be read as a picture ({type(error).__name__})",
+            remedy=f"Give one of: {', '.join(_FORMATS)}.",
+        ) from error
+
+
+def _clip(
+    path: str | os.PathLike[str],
+    *,
+    encoder: FrameTextEncoder,
+    reader: VideoReader,
+    limits: Limits,
+    settings: LibrarySettings,
+) -> NDArray[np.float32]:
+    sampling = Sampling.at_fps(settings.frames_per_second, max_frames=settings.max_frames, size=encoder.frame_size)
+    total, count = np.zeros(encoder.dim), 0
+    with reader.open(path, limits=limits) as video:
+        for _, frames in video.stream_many({"features": sampling}, batch_size=settings.batch_size):
+            if len(frames.times_s):
+                total += encoder.encode_frames(frames.images).sum(axis=0, dtype=np.float64)
+                count += len(frames.times_s)
+    length = float(np.linalg.norm(total))
+    if not count or length < _NO_DIRECTION * count:
+        raise InvalidInput(
+            f"the frames of {os.fspath(path)} have nothing in common", remedy="Give a shorter clip of one thing."
+        )
+    mean: NDArray[np.float32] = (total / length).astype(np.float32)
+    return mean

@@ -1,0 +1,221 @@
+"""What is searched: the segments of an index as one commit left them; it never changes after.
+
+A search reads all of it, twice as fast as an exact product would: first in half precision as it lies there, which
+leaves the few videos that the rounding (bounded, `coarse_error`) cannot rule out; those are widened to float32 and
+scored exactly. With codes the first pass reads those instead and leaves a shortlist of a fixed length.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trifocal.errors import NotInLibrary
+from trifocal.retrieval.index.segment import DECIMALS, coarse_error, exact_scores
+from trifocal.retrieval.moment import Moment, pick_moments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from trifocal.retrieval.index.codes import Codes
+    from trifocal.retrieval.index.files import Manifest
+    from trifocal.retrieval.index.interface import VideoFacts, VideoFilter
+    from trifocal.retrieval.index.segment import Segment
+
+__all__ = ["Snapshot"]
+
+# Below this part of all videos, a chosen set is scored directly; above, the first pass over everything is cheaper.
+_DIRECT_SHARE = 1 / 8
+# Queries scored in one reading of the vectors: the scores of 100,000 videos x 32 take 13 MB a query.
+_QUERIES_AT_ONCE = 16
+
+
+class Snapshot:
+    """The opened segments. A video's place is its position in their concatenation.
+
+    Args:
+        manifest: the commit.
+        segments: opened, in its order.
+    """
+
+    def __init__(self, manifest: Manifest, segments: tuple[Segment, ...]) -> None:
+        """Number the videos."""
+        self.manifest, self.segments = manifest, segments
+        self.ids: tuple[str, ...] = tuple(video for segment in segments for video in segment.videos)
+        self.first = np.cumsum([0, *(len(segment.videos) for segment in segments)]).astype(np.int64)
+        self.by_id = np.array(sorted(range(len(self.ids)), key=self.ids.__getitem__), dtype=np.int64)
+        self.rank = np.empty(len(self.ids), dtype=np.int64)
+        self.rank[self.by_id] = np.arange(len(self.ids))
+        self.videos: tuple[str, ...] = tuple(self.ids[place] for place in self.by_id.tolist())
+        self.place = {video: place for place, video in enumerate(self.ids)}
+
+    @cached_property
+    def facts(self) -> tuple[VideoFacts, ...]:
+        """The facts of each video, by place."""
+        return tuple(facts for segment in self.segments for facts in segment.facts)
+
+    def stamps(self) -> dict[str, str]:
+        """The owner's mark of each video."""
+        marks = [stamp for segment in self.segments for stamp in segment.stamps]
+        return {self.ids[place]: marks[place] for place in self.by_id.tolist()}
+
+    def at(self, video: str) -> tuple[Segment, int]:
+        """The segment of a video, and its place there.
+
+        Raises:
+            NotInLibrary: no such video.
+        """
+        place = self.place_of(video)
+        number = int(np.searchsorted(self.first, place, side="right")) - 1
+        return self.segments[number], place - int(self.first[number])
+
+    def place_of(self, video: str) -> int:
+        """See `at`."""
+        place = self.place.get(video)
+        if place is None:
+            raise NotInLibrary(f"{video!r} is not in the index", remedy="See `videos` for what is.")
+        return place
+
+    def chosen(self, videos: Iterable[str] | None, where: VideoFilter | None) -> NDArray[np.int64] | None:
+        """The places that are both named and admitted, ascending; None for all."""
+        if videos is None and (where is None or where.empty):
+            return None
+        places = range(len(self.ids)) if videos is None else sorted({self.place_of(video) for video in videos})
+        if where is not None:
+            places = [place for place in places if where.admits(self.facts[place])]
+        return np.array(places, dtype=np.int64)
+
+    def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The exact score of each video for each query, float32 (Nq, videos), in the order of `videos`."""
+        if not self.segments:
+            return np.zeros((len(queries), 0), dtype=np.float32)
+        joined = np.concatenate([segment.best(queries) for segment in self.segments], axis=1)
+        scores: NDArray[np.float32] = joined[:, self.by_id]
+        return scores
+
+    def search(
+        self,
+        query: NDArray[np.float32],
+        *,
+        top: int,
+        moments_per_video: int,
+        tolerance: float,
+        share: float,
+        chosen: NDArray[np.int64] | None,
+        codes: Codes | None,
+        shortlist: int,
+    ) -> list[Moment]:
+        """The best moments for one query (D,) among the chosen places; see `ExactIndex.search`."""
+        places = self._shortlist(query, top, chosen=chosen, codes=codes, shortlist=shortlist)
+        return self._moments(
+            query, places, top=top, moments_per_video=moments_per_video, tolerance=tolerance, share=share
+        )
+
+    def search_many(
+        self,
+        queries: NDArray[np.float32],
+        *,
+        top: int,
+        moments_per_video: int,
+        tolerance: float,
+        share: float,
+        chosen: NDArray[np.int64] | None,
+    ) -> list[list[Moment]]:
+        """The same for several queries (Nq, D), with one reading of the vectors for every 16 of them."""
+        found = []
+        for start in range(0, len(queries), _QUERIES_AT_ONCE):
+            group = queries[start : start + _QUERIES_AT_ONCE]
+            best = (
+                np.concatenate([segment.best(group) for segment in self.segments], axis=1)
+                if self.segments
+                else np.zeros((len(group), 0), np.float32)
+            )
+            for query, row in zip(group, best, strict=True):
+                places = np.arange(len(self.ids)) if chosen is None else chosen
+                kept = np.lexsort((self.rank[places], -row[places]))[:top]
+                found.append(
+                    self._moments(
+                        query,
+                        np.sort(places[kept]),
+                        top=top,
+                        moments_per_video=moments_per_video,
+                        tolerance=tolerance,
+                        share=share,
+                    )
+                )
+        return found
+
+    def coarse(self, query: NDArray[np.float32], *, codes: Codes | None = None) -> NDArray[np.float32]:
+        """The first pass: a score for each place, float32 (videos,)."""
+        if not self.segments:
+            return np.zeros(0, dtype=np.float32)
+        return np.concatenate([segment.coarse(query, codes=codes) for segment in self.segments])
+
+    def _shortlist(
+        self,
+        query: NDArray[np.float32],
+        top: int,
+        *,
+        chosen: NDArray[np.int64] | None,
+        codes: Codes | None,
+        shortlist: int,
+    ) -> NDArray[np.int64]:
+        """The places, ascending, that may be among the best `top`.
+
+        Without codes these are all but those that surely are not: `top` videos score at least the `top`-th coarse
+        score less the error, so a video whose coarse score is below that by another error cannot be one of the best.
+        """
+        places = np.arange(len(self.ids)) if chosen is None else chosen
+        if len(places) <= top or len(places) < _DIRECT_SHARE * len(self.ids):
+            return places
+        best = self.coarse(query, codes=codes)[places]
+        if codes is not None:
+            order: NDArray[np.int64] = np.lexsort((self.rank[places], -best))[: max(top, shortlist)]
+            return np.sort(places[order])
+        left: NDArray[np.int64] = places[best >= np.partition(best, -top)[-top] - 2 * coarse_error(query)]
+        return left
+
+    def _moments(
+        self,
+        query: NDArray[np.float32],
+        places: NDArray[np.int64],
+        *,
+        top: int,
+        moments_per_video: int,
+        tolerance: float,
+        share: float,
+    ) -> list[Moment]:
+        """The best moments of some places, scored exactly."""
+        if not len(places):
+            return []
+        scores, spans, counts = [], [], []
+        numbers = np.searchsorted(self.first, places, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            segment = self.segments[number]
+            local = places[numbers == number] - self.first[number]
+            rows = segment.rows_of(local)
+            scores.append(exact_scores(query[None], segment.vectors[rows], folder=segment.folder)[0])
+            spans.append(segment.spans_s[rows])
+            counts.append(segment.ends[local] - segment.starts[local])
+        per_row, spans_s = np.concatenate(scores), np.concatenate(spans)
+        ends = np.cumsum(np.concatenate(counts))
+        starts = np.append(0, ends[:-1])
+        best = np.maximum.reduceat(per_row, starts)  # (places,)
+        # Every one of the best `top` videos gives a moment at least as good as any moment of the others.
+        leading = np.lexsort((self.rank[places], -best))[:top].tolist()
+        moments = [
+            Moment(self.ids[places[i]], round(start, 3), round(end, 3), round(score, DECIMALS))
+            for i in leading
+            for start, end, score in pick_moments(
+                per_row[starts[i] : ends[i]],
+                spans_s[starts[i] : ends[i]],
+                count=moments_per_video,
+                tolerance=tolerance,
+                share=share,
+            )
+        ]
+        return sorted(moments, key=Moment.sort_key)[:top]

@@ -1,0 +1,30 @@
+"""The trained retriever: its configuration and presets, its batches, and the model.
+
+In order of reading: `config` and `presets`, `batch`, `windows` (clip tokens by prefix sums), `encoders`, `tokens`, the
+generators (`attention`, the paper's; `merged`; `coverage`), `heads` (training only), `timing` (where a prototype
+looks), `retriever`, `saving`.
+"""
+
+from __future__ import annotations
+
+from trifocal.retrieval.model.batch import RetrievalBatch, clip_edges, uniform_clips
+from trifocal.retrieval.model.config import RetrieverConfig
+from trifocal.retrieval.model.presets import PRESET_RECIPES, PRESETS, Recipe, preset
+from trifocal.retrieval.model.retriever import EncodedVideos, PrototypeRetriever, RetrieverOutput
+from trifocal.retrieval.model.windows import span_means, window_spans
+
+__all__ = [
+    "PRESETS",
+    "PRESET_RECIPES",
+    "EncodedVideos",
+    "PrototypeRetriever",
+    "Recipe",
+    "RetrievalBatch",
+    "RetrieverConfig",
+    "RetrieverOutput",
+    "clip_edges",
+    "preset",
+    "span_means",
+    "uniform_clips",
+    "window_spans",
+]
