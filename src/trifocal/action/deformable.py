@@ -1,9 +1,10 @@
 """Multi-scale deformable attention over space and time (arXiv 2010.04159 in three dimensions), in plain PyTorch.
 
 Every query looks at a few points per head and level; a point's value is trilinear between eight cells, and outside the
-grid there is nothing. Three ways to gather give the same numbers and exact gradients: "bag" sums a query's weighted
-corners in one pass (`embedding_bag`; the fastest on a CPU), "grid" samples with 5-D `grid_sample`, "gather" uses plain
-indexing, which every device and exporter knows. Queries go through in chunks, so memory stays bounded.
+grid there is nothing. Three ways to gather give the same numbers and exact gradients: "bag" (`embedding_bag`, fastest
+on a CPU) and "gather" (plain indexing, which every device and exporter knows) read an `Atlas`, "grid" samples level by
+level with 5-D `grid_sample`. The projection gives places in cells at once: the published normaliser, the level's size
+and the query's own place are part of its weights.
 """
 
 from __future__ import annotations
@@ -16,22 +17,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["DeformableAttention", "LevelShape", "Sampling", "sample_points"]
+from trifocal.action.atlas import Atlas, LevelShape
+
+__all__ = ["DeformableAttention", "Prepared", "Sampling", "resolve"]
 
 Sampling = Literal["auto", "bag", "grid", "gather"]
 
-LevelShape = tuple[int, int, int]
-"""Frames, height and width of a level."""
+
+def resolve(sampling: Sampling, device: torch.device) -> Sampling:
+    """What "auto" means: "bag" on a CPU while gradients are off, "gather" where 5-D `grid_sample` is missing, else "grid"."""
+    if sampling != "auto":
+        return sampling
+    # The gradients of a bag are slower than those of a grid; its forward is several times faster.
+    if device.type == "cpu" and not torch.is_grad_enabled():
+        return "bag"
+    return "gather" if device.type == "mps" else "grid"
 
 
 @dataclass(frozen=True, slots=True)
-class _Points:
-    """Where and how much: `x`, `y`, `t` in cells and `weights`, each (C, M, L, P)."""
+class Prepared:
+    """One clip's values, and the projection from queries to places among them.
 
-    x: Tensor
-    y: Tensor
-    t: Tensor
-    weights: Tensor
+    Args:
+        shapes: (T, H, W) of each level.
+        values: (N, M, D/M), for "grid".
+        atlas: the same values, for "bag" and "gather".
+        weight: (3 * M * L * P, D + 3 L), of queries and their own places, to places in x, then y, then t.
+        bias: (3 * M * L * P,).
+        sampling: resolved.
+    """
+
+    shapes: list[LevelShape]
+    values: Tensor
+    atlas: Atlas | None
+    weight: Tensor
+    bias: Tensor
+    sampling: Sampling
 
 
 class DeformableAttention(nn.Module):
@@ -71,124 +92,92 @@ class DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(
-        self, queries: Tensor, *, centres: Tensor, values: Tensor, shapes: list[LevelShape], sampling: Sampling
-    ) -> Tensor:
+    def prepare(self, tokens: Tensor, shapes: list[LevelShape], *, padding: Tensor | None, sampling: Sampling) -> Prepared:
+        """Project the values of one clip, and make the projection to places among them.
+
+        Args:
+            tokens: (N, D), level after level.
+            shapes: (T, H, W) of each level; their products sum to N.
+            padding: bool (N,), True for tokens that count as nothing; `None` for none.
+            sampling: how to gather.
+        """
+        values = self.value(tokens)
+        if padding is not None:
+            values = values.masked_fill(padding[:, None], 0.0)
+        values = values.unflatten(-1, (self.heads, -1))  # (N, M, D/M)
+        sampling = resolve(sampling, tokens.device)
+        atlas = None if sampling == "grid" else Atlas.of(values, shapes)
+        weight, bias = self._to_places(shapes, atlas)
+        return Prepared(shapes, values if atlas is None else values[:0], atlas, weight, bias, sampling)
+
+    def _to_places(self, shapes: list[LevelShape], atlas: Atlas | None) -> tuple[Tensor, Tensor]:
+        size = side_table(shapes, self.offsets.weight)  # (L, 3): t, y, x
+        # Offsets in x, y, t are shares of W, H, T after division by the published T, W, H.
+        scale = torch.ones_like(size) if self.correct_offsets else size.flip(-1) / size[:, [0, 2, 1]]  # (L, 3): x, y, t
+        scale = scale.t()[:, None, :, None]  # (3, 1, L, 1)
+        by_axis = (3, self.heads, self.levels, self.points)
+        # The projection's rows are points first and axes last; by axis they are faster to work with.
+        weight = self.offsets.weight.unflatten(0, (*by_axis[1:], 3)).movedim(3, 0) * scale[..., None]
+        bias = self.offsets.bias.unflatten(0, (*by_axis[1:], 3)).movedim(3, 0) * scale
+        if atlas is not None:
+            bias = bias + atlas.origin[:, None, :, None]
+        axis, level = torch.eye(3, device=size.device), torch.eye(self.levels, device=size.device)
+        own = (axis[:, None, None, None, None, :] * level[None, None, :, None, :, None]).flatten(-2)  # (3, 1, L, 1, 3 L)
+        weight = torch.cat((weight, own.to(weight.dtype).expand(*by_axis, -1)), -1)
+        return weight.flatten(0, 3), bias.flatten()
+
+    def forward(self, queries: Tensor, centres: Tensor, prepared: Prepared) -> Tensor:
         """Attend for some queries of one clip.
 
         Args:
             queries: (C, D), content plus position.
-            centres: (C, L, 3) where each query stands in each level, in cells (x, y, t), the first cell's centre at 0.
-            values: (N, D), what `value` made of all tokens; zero where there is padding.
-            shapes: (T, H, W) of each level; their products sum to N.
-            sampling: how to gather.
+            centres: (C, 3 L) where each query stands in each level: x, y, t in cells, the first cell's centre at 0.
+            prepared: of the clip.
 
         Returns:
             (C, D), through the output projection.
         """
-        count = len(queries)
-        shape = (count, self.heads, self.levels, self.points)
-        size = queries.new_tensor(shapes) if not torch.compiler.is_exporting() else _as_tensor(shapes, queries)
-        scale = torch.ones_like(size) if self.correct_offsets else size.flip(-1) / size[:, [0, 2, 1]]
-        # Offsets of x, y and t come out of the projection interleaved; by axis they are faster to work with.
-        axis_weight = self.offsets.weight.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
-        axis_bias = self.offsets.bias.unflatten(0, (-1, 3)).transpose(0, 1).flatten()
-        offsets = F.linear(queries, axis_weight, axis_bias).view(count, 3, *shape[1:])
-        place = (
-            torch.addcmul(centres[:, None, :, axis, None], offsets[:, axis], scale[:, axis].view(1, 1, -1, 1))
-            for axis in range(3)
-        )
-        weights = self.weights(queries).view(count, self.heads, -1).softmax(-1).view(shape)
-        sampled = sample_points(values.view(len(values), self.heads, -1), shapes, _Points(*place, weights), sampling)
-        out: Tensor = self.output(sampled.reshape(count, -1))
+        count, looks = len(queries), self.levels * self.points
+        # Places need all the digits of float32, also where the rest runs in half precision.
+        with torch.autocast(queries.device.type, enabled=False):
+            exact = torch.cat((queries.float(), centres), -1)
+            places = F.linear(exact, prepared.weight.float(), prepared.bias.float()).unflatten(-1, (3, -1))
+            weights = F.linear(queries.float(), self.weights.weight.float(), self.weights.bias.float())
+            weights = weights.view(count * self.heads, looks).softmax(-1)
+        x, y, t = places.unbind(1)  # (C, M * L * P) each
+        if prepared.atlas is not None:
+            sampled = prepared.atlas.sample(x, y, t, weights, bags=prepared.sampling == "bag")
+        else:
+            sampled = _sample_grid(prepared.values, prepared.shapes, (x, y, t), weights)
+        out: Tensor = self.output(sampled.view(count, -1))
         return out
 
 
-def _as_tensor(shapes: list[LevelShape], like: Tensor) -> Tensor:
-    """Sizes as a tensor without fixing those that an export leaves open."""
-    rows = [torch.stack([like.new_full((), side) for side in shape]) for shape in shapes]
-    return torch.stack(rows)
+def side_table(shapes: list[LevelShape], like: Tensor) -> Tensor:
+    """(T, H, W) of each level as a tensor (L, 3), also while an export leaves sizes open."""
+    if not torch.compiler.is_exporting():
+        return torch.tensor(shapes, dtype=torch.float32, device=like.device)
+    return torch.stack([torch.stack([torch.full((), side, dtype=torch.float32) for side in shape]) for shape in shapes])
 
 
-def sample_points(values: Tensor, shapes: list[LevelShape], points: _Points, sampling: Sampling) -> Tensor:
-    """Weighted sums of trilinear samples.
-
-    Args:
-        values: (N, M, D/M).
-        shapes: (T, H, W) of each level.
-        points: places and weights, each (C, M, L, P).
-        sampling: "auto" takes "bag" on a CPU while gradients are off, "gather" where 5-D `grid_sample` is missing, and
-            "grid" elsewhere.
-
-    Returns:
-        (C, M, D/M).
-    """
-    if sampling == "auto":
-        device = values.device.type
-        # The gradients of a bag are slower than those of a grid, its forward is five times faster.
-        sampling = "bag" if device == "cpu" and not torch.is_grad_enabled() else "gather" if device == "mps" else "grid"
-    if sampling == "grid":
-        return _sample_grid(values, shapes, points)
-    index, weight = _corners(shapes, points, heads=values.shape[1])
-    table = values.flatten(0, 1)  # (N * M, D/M)
-    if sampling == "bag":
-        summed = F.embedding_bag(index, table, mode="sum", per_sample_weights=weight.to(table.dtype))
-    else:
-        rows = table.index_select(0, index.flatten()).unflatten(0, index.shape)  # (C * M, K, D/M)
-        summed = torch.bmm(weight.to(table.dtype)[:, None], rows)[:, 0]
-    return summed.unflatten(0, (-1, values.shape[1]))
-
-
-def _corners(shapes: list[LevelShape], points: _Points, *, heads: int) -> tuple[Tensor, Tensor]:
-    """Rows of the table and their weights: both (C * M, L * P * 8), int32 and float."""
-    device = points.x.device
-    counts = [frames * height * width for frames, height, width in shapes]
-    starts = [sum(counts[:level]) for level in range(len(counts))]
-    exporting = torch.compiler.is_exporting()
-
-    def per_level(numbers: list[int]) -> Tensor:
-        if exporting:
-            return torch.stack([torch.full((), number, dtype=torch.int32) for number in numbers]).view(1, 1, -1, 1)
-        return torch.tensor(numbers, dtype=torch.int32, device=device).view(1, 1, -1, 1)
-
-    def taps(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-        low = place.floor()
-        share = place - low
-        # A place far outside would not fit an int32; one cell outside already counts as nothing.
-        first = low.clamp(-2, None).minimum(size + 1).to(torch.int32)
-        index = torch.stack((first, first + 1), -1)
-        inside = (index >= 0) & (index < size[..., None])
-        weight = torch.stack((1 - share, share), -1) * inside
-        return torch.minimum(index.clamp(min=0), size[..., None] - 1), weight
-
-    frames, height, width = (per_level([shape[axis] for shape in shapes]) for axis in range(3))
-    x, x_weight = taps(points.x, width)
-    y, y_weight = taps(points.y, height)
-    t, t_weight = taps(points.t, frames)
-    head = torch.arange(heads, dtype=torch.int32, device=device).view(1, -1, 1, 1)
-    base = per_level(starts) * heads + head
-    x = x * heads + base[..., None]
-    y, t = y * (width * heads)[..., None], t * (height * width * heads)[..., None]
-    t_weight = t_weight * points.weights[..., None]
-    index = (t[..., :, None] + y[..., None, :])[..., None] + x[..., None, None, :]  # (C, M, L, P, 2, 2, 2)
-    weight = (t_weight[..., :, None] * y_weight[..., None, :])[..., None] * x_weight[..., None, None, :]
-    return index.flatten(2).flatten(0, 1), weight.flatten(2).flatten(0, 1)
-
-
-def _sample_grid(values: Tensor, shapes: list[LevelShape], points: _Points) -> Tensor:
-    """The same with `grid_sample`: one call per level, heads as the batch."""
+def _sample_grid(
+    values: Tensor, shapes: list[LevelShape], places: tuple[Tensor, Tensor, Tensor], weights: Tensor
+) -> Tensor:
+    """Weighted sums of trilinear samples, (C, M, D/M): one `grid_sample` per level, heads as the batch."""
+    heads, levels = values.shape[1], len(shapes)
+    split = [place.unflatten(-1, (heads, levels, -1)) for place in places]  # (C, M, L, P) each
+    share = weights.view_as(split[0])
     summed: Tensor | None = None
     start = 0
     for level, (frames, height, width) in enumerate(shapes):
         stop = start + frames * height * width
         volume = values[start:stop].permute(1, 2, 0).unflatten(-1, (frames, height, width))  # (M, D/M, T, H, W)
-        at = [place[:, :, level].transpose(0, 1) for place in (points.x, points.y, points.t)]  # (M, C, P) each
+        at = [place[:, :, level].transpose(0, 1) for place in split]  # (M, C, P) each
         sides = (width, height, frames)
         grid = torch.stack([(place + 0.5) * (2 / side) - 1 for place, side in zip(at, sides, strict=True)], -1)
         found = F.grid_sample(volume, grid[:, :, :, None].to(volume.dtype), align_corners=False)[..., 0]
-        weight = points.weights[:, :, level].transpose(0, 1)[:, None]  # (M, 1, C, P)
-        part = (found * weight).sum(-1)  # (M, D/M, C)
+        part = (found * share[:, :, level].transpose(0, 1)[:, None]).sum(-1)  # (M, D/M, C)
         summed = part if summed is None else summed + part
         start = stop
     assert summed is not None
-    return summed.permute(2, 0, 1)
+    return summed.permute(2, 0, 1).contiguous()

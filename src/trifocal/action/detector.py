@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trifocal.action.backbones import build_backbone
 from trifocal.action.config import DetectorConfig
 from trifocal.action.decoder import Decoded, Decoder, Scene
-from trifocal.action.deformable import LevelShape
+from trifocal.action.atlas import LevelShape
 from trifocal.action.encoder import DeformableEncoder, TokenGrid
 from trifocal.action.output import AttentionRequest, DetectorOutput, LayerOutput
 from trifocal.action.positions import grid_code

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from trifocal.action.deformable import DeformableAttention, LevelShape, Sampling
+from trifocal.action.atlas import LevelShape
+from trifocal.action.deformable import DeformableAttention, Prepared, Sampling, resolve, side_table
 from trifocal.action.layers import FeedForward
 
 __all__ = ["DeformableEncoder", "TokenGrid"]
@@ -35,21 +36,17 @@ class TokenGrid:
     valid: Tensor | None = None
 
     def centres(self, clip: int, *, device: torch.device) -> Tensor:
-        """(N, L, 3): where the tokens of one clip stand in each level, in cells (x, y, t)."""
+        """(N, 3 L): where the tokens of one clip stand in each level, as x, y and t in cells."""
         rows = []
         for level, (frames, height, width) in enumerate(self.shapes):
             sides = [torch.arange(side, device=device) + 0.5 for side in (frames, height, width)]
             t, y, x = torch.meshgrid(*sides, indexing="ij")
             place = torch.stack((x / width, y / height, t / frames), -1).flatten(0, -2)
             rows.append(place if self.valid is None else place / self.valid[clip, level])
-        share = torch.cat(rows)[:, None]  # (N, 1, 3)
+        share = torch.cat(rows)[:, None].expand(-1, len(self.shapes), -1)  # (N, L, 3)
         if self.valid is not None:
             share = share * self.valid[clip]
-        per_level = [
-            torch.stack([share[:, min(level, share.shape[1] - 1), axis] * side for axis, side in enumerate(reversed(shape))], -1)
-            for level, shape in enumerate(self.shapes)
-        ]
-        return torch.stack(per_level, 1) - 0.5
+        return (share * side_table(self.shapes, share).flip(-1) - 0.5).flatten(1)
 
 
 class EncoderLayer(nn.Module):
@@ -74,17 +71,9 @@ class EncoderLayer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, hidden, dropout=dropout)
 
-    def forward(
-        self,
-        tokens: Tensor,
-        code: Tensor,
-        centres: Tensor,
-        values: Tensor,
-        shapes: list[LevelShape],
-        sampling: Sampling,
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, code: Tensor, centres: Tensor, prepared: Prepared) -> Tensor:
         """Tokens of one clip, or some of them: (C, D) → (C, D)."""
-        seen = self.attention(tokens + code, centres=centres, values=values, shapes=shapes, sampling=sampling)
+        seen = self.attention(tokens + code, centres, prepared)
         return cast("Tensor", self.feed_forward(self.norm(tokens + self.dropout(seen))))
 
 
@@ -154,42 +143,41 @@ class DeformableEncoder(nn.Module):
         exporting = torch.compiler.is_exporting()
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, EncoderLayer)
-            values = layer.attention.value(tokens)
-            if grid.padding is not None:
-                values = values.masked_fill(grid.padding[clip, :, None], 0.0)
+            padding = None if grid.padding is None else grid.padding[clip]
+            prepared = layer.attention.prepare(tokens, grid.shapes, padding=padding, sampling=self.sampling)
             if number == len(self.layers) - 1 and read is not None:
-                updated = self._update(layer, tokens[read], code[read], centres[read], values, grid.shapes)
+                updated = self._update(layer, tokens[read], code[read], centres[read], prepared)
                 if torch.is_grad_enabled() or exporting:
                     tokens = tokens.index_copy(0, read, updated)
                 else:
                     tokens[read] = updated
             elif exporting:
-                tokens = layer(tokens, code, centres, values, grid.shapes, self.sampling)
+                tokens = layer(tokens, code, centres, prepared)
             else:
-                tokens = self._update(layer, tokens, code, centres, values, grid.shapes)
+                tokens = self._update(layer, tokens, code, centres, prepared)
         return tokens
 
-    def _update(
-        self, layer: EncoderLayer, tokens: Tensor, code: Tensor, centres: Tensor, values: Tensor, shapes: list[LevelShape]
-    ) -> Tensor:
+    def _update(self, layer: EncoderLayer, tokens: Tensor, code: Tensor, centres: Tensor, prepared: Prepared) -> Tensor:
         chunk = self._chunk(tokens, layer.attention)
         if not torch.is_grad_enabled():
             for start in range(0, len(tokens), chunk):
                 part = slice(start, start + chunk)
-                tokens[part] = layer(tokens[part], code[part], centres[part], values, shapes, self.sampling)
+                tokens[part] = layer(tokens[part], code[part], centres[part], prepared)
             return tokens
         parts = []
         for start in range(0, len(tokens), chunk):
             part = slice(start, start + chunk)
-            given = (tokens[part], code[part], centres[part], values, shapes, self.sampling)
+            given = (tokens[part], code[part], centres[part], prepared)
             again = self.recompute and self.training
             parts.append(checkpoint(layer, *given, use_reentrant=False) if again else layer(*given))
         return torch.cat(parts)
 
     def _chunk(self, tokens: Tensor, attention: DeformableAttention) -> int:
-        """Queries per chunk. A bag's corners should fit the caches of a CPU; otherwise large chunks pay."""
+        """Queries per chunk. A bag's planes should fit the caches of a CPU; otherwise large chunks pay."""
         looks = attention.heads * attention.levels * attention.points
-        # Eight corners of an index and a weight each, or the sampled values of one level.
-        each = max(looks * 8 * 8, looks // attention.levels * tokens.shape[-1] // attention.heads * 4)
-        budget = self.chunk_bytes or (512 * 2**20 if torch.is_grad_enabled() or tokens.device.type != "cpu" else 4 * 2**20)
-        return max(64, budget // each)
+        sampling = resolve(self.sampling, tokens.device)
+        if sampling == "bag":
+            each, budget = looks * 4 * 16, 4 * 2**20
+        else:  # rows of one corner, or samples of one level, and what is kept for the gradients
+            each, budget = looks * 4 * (tokens.shape[-1] // attention.heads + 16), 512 * 2**20
+        return max(64, (self.chunk_bytes or budget) // each)

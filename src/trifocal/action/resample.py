@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trifocal.action.deformable import LevelShape
+from trifocal.action.atlas import LevelShape
 
 __all__ = ["Taps", "axis_taps", "level_taps", "read_cells", "resample"]
 

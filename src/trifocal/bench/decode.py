@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trifocal import video
+from trifocal.bench.machine import machine
 from trifocal.video import Sampling
 
 __all__ = ["main", "measure"]
@@ -97,21 +95,6 @@ def _cpu_s() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def _machine() -> dict[str, Any]:
-    models = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-        "av": version("av"),
-        "numpy": version("numpy"),
-    }
-
-
 def _start_cost(path: Path, repeats: int) -> dict[str, float]:
     spans: dict[str, float] = {}
     for name, isolated in (("probe_isolated_s", True), ("probe_in_process_s", False)):
@@ -161,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
         start = _start_cost(path, options.repeats)
     record = {
         "video": {"height": _SIZE[0], "width": _SIZE[1], "fps": _FPS, "seconds": options.seconds, "codec": "h264"},
-        "machine": _machine(),
+        "machine": machine("av"),
         "start": start,
         "results": results,
     }

@@ -8,7 +8,7 @@ their seeds begin elsewhere. An interrupted run goes on with the next video.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -93,7 +93,7 @@ class ClipSet:
         """N."""
         return len(self.seeds)
 
-    def batch(self, rows: list[int]) -> tuple[tuple[torch.Tensor, ...], Targets]:
+    def batch(self, rows: Sequence[int]) -> tuple[tuple[torch.Tensor, ...], Targets]:
         """Maps (B, T, H, W, C) per level, and targets of some clips."""
         maps = tuple(torch.from_numpy(level[np.sort(rows)]) for level in self.maps)
         index = torch.from_numpy(np.sort(rows))

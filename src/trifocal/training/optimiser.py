@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trifocal.errors import InvalidInput
 
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["build_optimiser", "optimiser_tensors", "put_optimiser_tensors"]
 
 
-def build_optimiser(groups: Mapping[str, NamedParameters], config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with the configured rate per group; parameters with fewer than two axes are not decayed.
+def build_optimiser(
+    groups: Mapping[str, NamedParameters],
+    config: TrainConfig,
+    *,
+    decays: Callable[[str, nn.Parameter], bool] = lambda _, parameter: parameter.ndim > 1,
+) -> torch.optim.AdamW:
+    """AdamW with the configured rate per group, and weight decay on what `decays`.
 
     Every torch group carries `name`, `base_lr` (before the schedule) and `names` of its parameters.
 
@@ -42,8 +47,8 @@ def build_optimiser(groups: Mapping[str, NamedParameters], config: TrainConfig) 
             seen[id(one)] = group
         lr = config.group_lr.get(group, config.lr)
         for decay, chosen in (
-            (config.weight_decay, [(name, one) for name, one in named if one.ndim > 1]),
-            (0.0, [(name, one) for name, one in named if one.ndim <= 1]),
+            (config.weight_decay, [(name, one) for name, one in named if decays(name, one)]),
+            (0.0, [(name, one) for name, one in named if not decays(name, one)]),
         ):
             if chosen:
                 built.append(

@@ -70,6 +70,10 @@ class Task(ABC):
         """Named groups of named parameters, for `TrainConfig.group_lr`; by default one group, "model"."""
         return {"model": [(name, one) for name, one in self.model.named_parameters() if one.requires_grad]}
 
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:  # noqa: ARG002 -- for those who override it
+        """Whether weight decay pulls on a parameter; by default on what has two axes or more, not on biases, norms."""
+        return parameter.ndim > 1
+
     def to_device(self, batch: Any, device: torch.device) -> Any:
         """The batch with its tensors on the device."""
         return to_device(batch, device)

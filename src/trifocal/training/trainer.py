@@ -170,7 +170,7 @@ class _Run:
         if exists and not resume:
             raise InvalidInput(f"{folder} has a training run in it", remedy="Resume it, or name another folder.")
         task.model.to(group.device)
-        self.optimiser = build_optimiser(task.parameter_groups(), config)
+        self.optimiser = build_optimiser(task.parameter_groups(), config, decays=task.decays)
         self.parameters = {
             name: one
             for entry in self.optimiser.param_groups
