@@ -46,7 +46,7 @@ style: $(READY) ## Format the code and mend what the linter can mend
 docs: $(READY) ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-lock: $(READY) ## Resolve requirements/lock.txt again (needs uv on the PATH)
+lock: ## Resolve requirements/lock.txt again (needs uv on the PATH)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
 	  --custom-compile-command 'make lock' --overrides requirements/without-torch.in \
 	  --all-extras pyproject.toml requirements/lock.in -o requirements/lock.txt

@@ -17,8 +17,23 @@ def test_an_unsupported_reference_says_what_is_supported(reference: str) -> None
 
 
 def test_options_that_the_default_has_not_are_named() -> None:
-    with pytest.raises(InvalidInput, match="no option budget, method"):
-        load_chat(method="sttm", budget=0.3)
+    with pytest.raises(InvalidInput, match="no option budget"):
+        load_chat(budget=0.3)
+    with pytest.raises(InvalidInput, match="sttm has no option bugdet"):
+        load_chat(method="sttm", bugdet=0.3)
+    with pytest.raises(InvalidInput, match="layer is 2"):
+        load_chat(method="sttm", budget=0.3, layer=2)
+
+
+@pytest.mark.weights
+def test_the_default_merges_as_it_is_told() -> None:
+    from trifocal.chat.small_chat import SmallChat
+    from trifocal.merging import SttmConfig
+
+    chat = load_chat(method="sttm", budget=0.3, layer=0)
+    assert isinstance(chat, SmallChat)
+    assert chat.config.merge == SttmConfig(budget=0.3)
+    assert load_chat().config.merge is None  # type: ignore[attr-defined]
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ GOOD = Manifest(library="ab", encoder=EncoderIdentity(id="e", dim=3, reference="
         ("max_frames", 1.5),
         ("prototypes", 1025),
         ("prototype_method", "magic"),
+        ("clip_tokens", "some"),
         ("thumbnail_size", 8),
         ("batch_size", False),
     ],
@@ -60,15 +62,18 @@ def test_round_trip() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('"format": 1', '"format": 0'),
-        ('"format": 1', '"format": "1"'),
+        ('"format": 2', '"format": 0'),
+        ('"format": 2', '"format": "2"'),
         ('"dim": 3', '"dim": -3'),
         ('"library": "ab"', '"library": ""'),
         ('"prototypes": 32', '"prototypes": 0'),
         ('"prototypes"', '"prototype"'),
         ('"encoder": {', '"encoder": 3, "other": {'),
         ("{", "[", ),
-        ('"format": 1,', ""),
+        ('"format": 2,', ""),
+        ('"revision": 0', '"revision": -1'),
+        ('"revision": 0,', ""),
+        ('"clip_tokens": "none"', '"clip_tokens": "all"'),
     ],
 )  # fmt: skip
 def test_a_damaged_manifest(old: str, new: str) -> None:
@@ -79,7 +84,15 @@ def test_a_damaged_manifest(old: str, new: str) -> None:
 
 def test_a_later_format() -> None:
     with pytest.raises(LibraryError, match="Upgrade"):
-        Manifest.from_json(GOOD.to_json().replace('"format": 1', '"format": 2'))
+        Manifest.from_json(GOOD.to_json().replace('"format": 2', '"format": 3'))
+
+
+def test_a_manifest_of_format_1_has_no_tokens_and_no_revision() -> None:
+    old = json.loads(GOOD.to_json())
+    del old["revision"], old["settings"]["clip_tokens"]
+    read = Manifest.from_json(json.dumps({**old, "format": 1}))
+    assert read == replace(GOOD, format=1)
+    assert (read.revision, read.settings.clip_tokens) == (0, "none")
 
 
 def test_create_open(lab: Any) -> None:
@@ -90,8 +103,10 @@ def test_create_open(lab: Any) -> None:
         "index",
         "logs",
         "prototypes",
+        "spaces",
         "thumbnails",
         "tmp",
+        "tokens",
     ]
     assert (library.settings.prototypes, library.encoder_identity.id, library.read_only) == (7, "fake-1", False)
     assert "fake-1" in repr(library)

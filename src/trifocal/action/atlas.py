@@ -65,7 +65,8 @@ class Atlas:
         slack = sum(steps)  # a corner of weight zero may lie beyond the last cell
         if not exporting and per_head * heads + slack > _EXACT_INTEGERS:
             raise InvalidInput(
-                f"levels of {shapes} cells are too large for one table", remedy='Give smaller clips, or sample by "grid".'
+                f"levels of {shapes} cells are too large for one table",
+                remedy='Give smaller clips, or sample by "grid".',
             )
         table = values.new_zeros(per_head * heads + slack, depth)
         volume = table[: per_head * heads].view(heads, frames, height, width, depth)

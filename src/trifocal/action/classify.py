@@ -140,5 +140,3 @@ class ClassifyLayer(nn.Module):
 
 def _softmax(logits: Tensor, blocked: Tensor | None) -> Tensor:
     return (logits if blocked is None else logits.masked_fill(blocked, -torch.inf)).softmax(-1)
-
-

@@ -189,7 +189,8 @@ class Decoder(nn.Module):
         keep_context = torch.is_grad_enabled()
         steps = []
         for number, layer in enumerate(self.localize):
-            boxes = reference.detach()
+            # Boxes are refined step by step: a layer's gradients reach the anchors only through the first layer's.
+            boxes = reference if number == 0 else reference.detach()
             code = box_code(boxes, width)
             # The code's first half speaks of y and x, and is what the decoder's attention looks for.
             query_box = code[..., :width]

@@ -92,7 +92,9 @@ class DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def prepare(self, tokens: Tensor, shapes: list[LevelShape], *, padding: Tensor | None, sampling: Sampling) -> Prepared:
+    def prepare(
+        self, tokens: Tensor, shapes: list[LevelShape], *, padding: Tensor | None, sampling: Sampling
+    ) -> Prepared:
         """Project the values of one clip, and make the projection to places among them.
 
         Args:
@@ -122,7 +124,9 @@ class DeformableAttention(nn.Module):
         if atlas is not None:
             bias = bias + atlas.origin[:, None, :, None]
         axis, level = torch.eye(3, device=size.device), torch.eye(self.levels, device=size.device)
-        own = (axis[:, None, None, None, None, :] * level[None, None, :, None, :, None]).flatten(-2)  # (3, 1, L, 1, 3 L)
+        own = (axis[:, None, None, None, None, :] * level[None, None, :, None, :, None]).flatten(
+            -2
+        )  # (3, 1, L, 1, 3 L)
         weight = torch.cat((weight, own.to(weight.dtype).expand(*by_axis, -1)), -1)
         return weight.flatten(0, 3), bias.flatten()
 

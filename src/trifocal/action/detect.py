@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +105,7 @@ def detect(
     config: DetectConfig | None = None,
     limits: Limits | None = None,
     isolated: bool = True,
+    end_s: float | None = None,
     on_tube: Callable[[Tube], None] | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> DetectReport:
@@ -116,6 +118,7 @@ def detect(
         config: how to look and link.
         limits: what a file may be.
         isolated: decode a file in a process of its own.
+        end_s: stop there; None goes to the end.
         on_tube: called with each tube as soon as it is known.
         progress: called with the seconds seen and the seconds there are (0 for a stream).
 
@@ -124,12 +127,15 @@ def detect(
     """
     config = config or DetectConfig()
     if isinstance(source, LiveVideo):
-        run = _Run(model, config, name=name or "stream", size=(source.height, source.width), on_tube=on_tube)
+        size = (source.height, source.width)
+        run = _Run(model, config, name=name or "stream", size=size, end_s=end_s, on_tube=on_tube)
         return run.of(source.stream(run.sampling), duration_s=0.0, progress=progress, dropped=lambda: source.dropped)
     with video_files.open(source, limits=limits, isolated=isolated) as opened:
         info = opened.info
-        run = _Run(model, config, name=name or str(source), size=(info.height, info.width), on_tube=on_tube)
-        return run.of(opened.stream(run.sampling), duration_s=info.duration_s, progress=progress)
+        size = (info.height, info.width)
+        run = _Run(model, config, name=name or str(source), size=size, end_s=end_s, on_tube=on_tube)
+        duration_s = min(info.duration_s, math.inf if end_s is None else end_s)
+        return run.of(opened.stream(run.sampling), duration_s=duration_s, progress=progress)
 
 
 class _Run:
@@ -142,10 +148,11 @@ class _Run:
         *,
         name: str,
         size: tuple[int, int],
+        end_s: float | None,
         on_tube: Callable[[Tube], None] | None,
     ) -> None:
         self.model, self.config, self.name, self.size = model, config, name, size
-        self.sampling = Sampling.at_fps(model.sample_rate, size=model.frame_size(size))
+        self.sampling = Sampling.at_fps(model.sample_rate, end_s=end_s, size=model.frame_size(size))
         self._on_tube = on_tube or (lambda _: None)
         self._tubes: list[Tube] = []
         self._warnings: tuple[str, ...] = ()

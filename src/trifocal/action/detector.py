@@ -112,9 +112,7 @@ class Detector(nn.Module):
             raise InvalidInput(
                 f"clips are {tuple(clips.shape)}", remedy=f"Give (B, 3, {self.config.frames}, H, W), or a list."
             )
-        return self.from_features(
-            self.features(clips), padding, aux=aux, attention=attention, keep_above=keep_above
-        )
+        return self.from_features(self.features(clips), padding, aux=aux, attention=attention, keep_above=keep_above)
 
     def features(self, clips: Tensor) -> tuple[Tensor, ...]:
         """What the body sees: maps (B, T', H', W', C), one or more. Depends on `body` alone.
@@ -140,9 +138,7 @@ class Detector(nn.Module):
         scene = self._scene(levels, padding)
         aux = self.training if aux is None else aux
         count = self.config.decoder_layers
-        decoded = self.decoder(
-            scene, layers=range(count) if aux else (), attention=attention, keep_above=keep_above
-        )
+        decoded = self.decoder(scene, layers=range(count) if aux else (), attention=attention, keep_above=keep_above)
         return self._output(decoded, attention)
 
     def _scene(self, levels: list[Tensor], padding: Tensor | None) -> Scene:

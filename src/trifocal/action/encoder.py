@@ -131,9 +131,7 @@ class DeformableEncoder(nn.Module):
             (B, N, D).
         """
         clips = [
-            self._encode(
-                tokens[clip], code[min(clip, len(code) - 1)], grid, clip, read if self.skip_unread else None
-            )
+            self._encode(tokens[clip], code[min(clip, len(code) - 1)], grid, clip, read if self.skip_unread else None)
             for clip in range(len(tokens))
         ]
         return tokens if not torch.is_grad_enabled() and not torch.compiler.is_exporting() else torch.stack(clips)

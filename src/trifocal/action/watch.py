@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from trifocal.action.output import AttentionRequest
 from trifocal.action.tubes import FrameDetections
 from trifocal.errors import InvalidInput
 
@@ -37,7 +38,8 @@ class WatchConfig:
         every: sampled frames from one moment to the next, for a keyframe model; a tube model gives every frame.
         batch: windows that go through the model at a time.
         keep_above: actors that are less sure are left out of classification (faster; their class scores are 0).
-        gated: multiply class scores by how surely somebody is there, as the published tube models are judged.
+        gated: multiply class scores by how surely somebody is there; None does so for tube models, as published.
+        attention: also give the last layer's class attention maps.
 
     Raises:
         InvalidInput: a value out of its range.
@@ -47,6 +49,7 @@ class WatchConfig:
     batch: int = 4
     keep_above: float | None = None
     gated: bool | None = None
+    attention: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -162,22 +165,27 @@ class _Look:
             for window in windows
         ]
         keep = self._config.keep_above
+        attention = AttentionRequest() if self._config.attention else None
         if cast("Any", detector.body).per_frame:
-            found = detector.from_features([torch.cat(level) for level in zip(*joined, strict=True)], keep_above=keep)
+            levels = [torch.cat(level) for level in zip(*joined, strict=True)]
+            found = detector.from_features(levels, keep_above=keep, attention=attention)
         else:
-            found = detector(torch.stack([pixels for (pixels,) in joined]), keep_above=keep)
+            clips = torch.stack([pixels for (pixels,) in joined])
+            found = detector(clips, keep_above=keep, attention=attention)
         yield from self._moments(windows, found)
 
     def _moments(self, windows: Sequence[_Window], found: DetectorOutput) -> Iterator[FrameDetections]:
         actors = found.person_scores.float()
         classes = found.class_scores.float() * (actors[..., None] if self._gated else 1.0)
         parts = [part.cpu().numpy() for part in (found.boxes_cxcywh.float(), actors, classes)]
+        maps = found.attention[0].float().cpu().numpy() if found.attention else None
         for row, window in enumerate(windows):
             for number, place in enumerate(window.places):
                 # A keyframe model's only moment has no axis of its own.
                 at = (row, number) if parts[1].ndim == 3 else (row,)
                 boxes, actor, scores = (part[at] for part in parts)
-                yield FrameDetections(window.frames[place].time_s, self._corners(boxes), actor, scores)
+                attention = None if maps is None else maps[at]
+                yield FrameDetections(window.frames[place].time_s, self._corners(boxes), actor, scores, attention)
 
     def _corners(self, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         centre, size = boxes[:, :2], boxes[:, 2:]

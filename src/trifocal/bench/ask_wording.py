@@ -84,9 +84,9 @@ def settings() -> dict[str, SmallChatConfig]:
 class Bench:
     """Clips decoded and looked at once, and the models."""
 
-    def __init__(self, folder: Path, *, frames: int = 16) -> None:
-        """Load the models and read the clips that `QUESTIONS` ask about."""
-        self.chat = load_small_chat()
+    def __init__(self, folder: Path, *, frames: int = 16, trained: Path | None = None) -> None:
+        """Load the models, with trained weights or without, and read the clips that `QUESTIONS` ask about."""
+        self.chat = load_small_chat(trained=trained or False)
         paths = {name: folder / f"{name}.mp4" for name in sorted({question.clip for question in QUESTIONS})}
         self.clips = {name: self._read(path, frames) for name, path in paths.items() if path.is_file()}
         if not self.clips:
@@ -157,9 +157,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--clips", type=Path, required=True, help="folder with the clips")
     parser.add_argument("--out", type=Path, help="JSON to write; what it holds of other settings is kept")
+    parser.add_argument("--trained", type=Path, help="folder of trained weights: judge these instead of the settings")
     parser.add_argument("--only", nargs="*", help="names of settings to run; all by default")
     given = parser.parse_args(arguments)
-    bench = Bench(given.clips)
+    bench = Bench(given.clips, trained=given.trained)
     chosen = SmallChatConfig()
     runs: dict[str, Callable[[], dict[str, Any]]] = {
         "without video, bare question": lambda: bench.without_video(PromptStyle(system="", question="{question}")),
@@ -168,6 +169,8 @@ def main(arguments: list[str] | None = None) -> None:
     }
     for name, config in settings().items():
         runs[name] = partial(bench.with_video, config)
+    if bench.chat.trained is not None:
+        runs = {"trained weights": partial(bench.with_video, bench.chat.config)}
     results: dict[str, Any] = {}
     if given.out and given.out.is_file():
         results = json.loads(given.out.read_text(encoding="utf-8"))["settings"]

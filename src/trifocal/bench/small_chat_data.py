@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 
 from trifocal import playground
@@ -29,6 +28,8 @@ from trifocal.playground.places import PLACE_RULES
 from trifocal.playground.questions import phrase
 
 if TYPE_CHECKING:
+    import torch
+
     from trifocal.backbones import EfficientNetLite0
     from trifocal.playground import Truth, VideoSpec
 
@@ -166,9 +167,10 @@ def _seen(spec: VideoSpec, truth: Truth, index: int) -> dict[str, Any]:
         look = looks[now.id]
         words = [look.kind, look.top, *(phrase(name) for name in now.actions)]
         seen.append({"words": words, "box": _shares(now.box_xyxy, spec)})
-    for thing in truth.things:
-        if thing.scene == scene and (box := truth.box(thing.id, index)) is not None:
-            seen.append({"words": [thing.kind, thing.colour], "box": _shares(box, spec)})
+    boxes = [(thing, truth.box(thing.id, index)) for thing in truth.things if thing.scene == scene]
+    seen += [
+        {"words": [thing.kind, thing.colour], "box": _shares(box, spec)} for thing, box in boxes if box is not None
+    ]
     return {"place": PLACE_RULES[spec.scenes[scene].place].phrase, "seen": seen}
 
 

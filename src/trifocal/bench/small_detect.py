@@ -40,11 +40,11 @@ SMALL: Final = replace(
     preset("small"),
     backbone=ImageConfig(strides=(16, 32)),
     classes=len(ACTIONS),
-    actors=6,
+    actors=5,
     short_side=192,
-    width=96,
-    heads=6,
-    feedforward=192,
+    width=64,
+    heads=4,
+    feedforward=256,
     encoder_layers=1,
     decoder_layers=2,
 )
@@ -305,13 +305,13 @@ def main(words: list[str] | None = None) -> None:
     train.add_argument("data", type=Path)
     train.add_argument("--out", type=Path, required=True)
     train.add_argument("--shared-map", action="store_true")
-    train.add_argument("--epochs", type=int, default=24)
+    train.add_argument("--epochs", type=int, default=16)
     train.add_argument("--batch", type=int, default=8)
-    train.add_argument("--lr", type=float, default=5e-4)
+    train.add_argument("--lr", type=float, default=8e-4)
     train.add_argument("--precision", default="bf16")
     train.add_argument("--evaluate-every", type=int, default=2)
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--criterion", default="{}", help="changes of the criterion, as JSON")
+    train.add_argument("--criterion", default='{"smoothing": 0.0}', help="changes of the criterion, as JSON")
     train.set_defaults(run=_train)
     report = stages.add_parser("report", help="judge trained models on held-out seeds")
     report.add_argument("data", type=Path)

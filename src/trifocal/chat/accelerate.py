@@ -94,9 +94,10 @@ class Accelerated:
         return None if memory is None else memory.record
 
     def next_position(self, cache: Cache) -> torch.Tensor:
-        """The position id that follows what is in a cache, as the model counts without merging.
+        """The position id of text that follows what is in a cache, as the model counts without merging.
 
-        Positions are always given in that count; the shortened layers move them by themselves.
+        Positions are always given in that count; the shortened layers move them by themselves. (With three positions
+        per token, the first *generated* token of a long video's prompt stands behind the highest of all positions.)
 
         Returns:
             `(B,)` int64.

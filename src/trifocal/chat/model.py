@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from trifocal.chat.answer import Answer
     from trifocal.chat.decoding import Decoding
     from trifocal.chat.prefix import PrefixStore
+    from trifocal.chat.small.config import SmallChatConfig
+    from trifocal.merging import MergeConfig
     from trifocal.video import Frames, Limits
 
 __all__ = ["OpenVideo", "VideoChat", "load_chat"]
@@ -126,8 +129,9 @@ def load_chat(
         device: where to run it.
         offline: use cached files only.
         store: where prefilled videos are kept for later questions; None for memory alone.
-        options: of a Hugging Face model: `method`, `layer`, `budget` and other options of merging, `config`, `dtype`;
-            see `trifocal.chat.hf.load.load_hf_chat`. Of the default: `config`, see `load_small_chat`.
+        options: `method`, `layer`, `budget` and other options of merging, and `config`. Of a Hugging Face model also
+            `dtype`; see `trifocal.chat.hf.load.load_hf_chat`. Of the default also `trained`; see `load_small_chat`. It
+            merges in front of its first layer, so its `layer` is 0.
 
     Raises:
         ModelError: no such model is supported.
@@ -136,14 +140,7 @@ def load_chat(
     """
     # Torch and transformers take seconds to import; only who asks pays.
     if reference == "default":
-        from trifocal.chat.small_chat import load_small_chat
-
-        if unknown := sorted(options.keys() - {"config"}):
-            raise InvalidInput(
-                f"The default model has no option {', '.join(unknown)}",
-                remedy="Give a Hugging Face model, or set it in SmallChatConfig.",
-            )
-        return load_small_chat(device=device, offline=offline, store=store, **options)
+        return _load_default(device=device, offline=offline, store=store, **options)
     try:
         parse_reference(reference)
     except InvalidInput as error:
@@ -154,3 +151,33 @@ def load_chat(
     from trifocal.chat.hf.load import load_hf_chat
 
     return load_hf_chat(reference, device=device, offline=offline, store=store, **options)
+
+
+def _load_default(
+    *,
+    method: str | MergeConfig | None = None,
+    layer: int = 0,
+    config: SmallChatConfig | None = None,
+    trained: bool | Path = False,
+    device: str,
+    offline: bool,
+    store: PrefixStore | None,
+    **options: Any,
+) -> VideoChat:
+    """The offline default, merging as a Hugging Face model is told to."""
+    from trifocal.chat.small_chat import load_small_chat
+    from trifocal.merging import MergeConfig, configure
+
+    if layer != 0:
+        raise InvalidInput(f"layer is {layer}", remedy="The default model merges in front of layer 0 alone.")
+    if options and (method is None or isinstance(method, MergeConfig)):
+        raise InvalidInput(
+            f"The default model has no option {', '.join(sorted(options))}",
+            remedy="Options of merging need the name of a method, such as method='sttm'.",
+        )
+    # Told what is wrong before anything is fetched.
+    merge = configure(method, **options) if isinstance(method, str) else method
+    chat = load_small_chat(device=device, offline=offline, config=config, trained=trained, store=store)
+    if merge is not None:
+        chat.config = replace(chat.config, merge=merge)
+    return chat

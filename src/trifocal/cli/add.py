@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,16 @@ if TYPE_CHECKING:
     from trifocal.video import Limits
 
 EXIT_SOME_FAILED = 3
+
+
+class TokensKept(StrEnum):
+    """`LibrarySettings.clip_tokens`."""
+
+    NONE = "none"
+    HALF = "half"
+    INT8 = "int8"
+
+
 CHANGES = {
     "added": "added",
     "duplicates": "duplicate",
@@ -47,7 +58,14 @@ def add(
     pattern: Annotated[str | None, typer.Option(help="Take only files whose name matches, such as '*.mp4'.")] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(help="For a new library: a Hugging Face CLIP or SigLIP model.", show_default="offline default"),
+        typer.Option(
+            help="For a new library: a CLIP or SigLIP model, or the folder of a trained one.",
+            show_default="offline default",
+        ),
+    ] = None,
+    clip_tokens: Annotated[
+        TokensKept | None,
+        typer.Option(help="For a new library: keep every encoded frame, so that moments are placed to the frame."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=32, help="Videos decoded ahead of the one being encoded.")] = 1,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed before.")] = False,
@@ -66,7 +84,10 @@ def add(
     run goes on where this one stopped. A file that cannot be used is reported and stops nothing.
     """
     folder, limits, quiet = library or default_library(), parse_limits(limit or []), format_ is Format.JSON
-    with open_or_create(folder, encoder=encoder, limits=limits) as opened, add_progress(quiet=quiet) as progress:
+    with (
+        open_or_create(folder, encoder=encoder, limits=limits, clip_tokens=clip_tokens) as opened,
+        add_progress(quiet=quiet) as progress,
+    ):
         report = opened.add(
             paths,
             recursive=recursive,
@@ -109,14 +130,17 @@ def parse_limits(settings: list[str]) -> Limits:
 
 
 @contextmanager
-def open_or_create(folder: Path, *, encoder: str | None, limits: Limits | None = None) -> Iterator[Library]:
+def open_or_create(
+    folder: Path, *, encoder: str | None, limits: Limits | None = None, clip_tokens: TokensKept | None = None
+) -> Iterator[Library]:
     """The library in `folder`, made there if there is none yet."""
-    from trifocal.library import Library
+    from trifocal.library import Library, LibrarySettings
 
     try:
         library = Library.open(folder, encoder=encoder, limits=limits)
     except LibraryNotFound:
-        library = Library.create(folder, encoder=encoder or "default", limits=limits)
+        settings = LibrarySettings(clip_tokens="none" if clip_tokens is None else clip_tokens.value)
+        library = Library.create(folder, encoder=encoder or "default", settings=settings, limits=limits)
     with library:
         yield library
 

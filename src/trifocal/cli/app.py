@@ -14,7 +14,21 @@ from typing import Annotated
 import typer
 
 from trifocal._version import __version__
-from trifocal.cli import add, ask, collection, doctor, find, merge, playground, weights
+from trifocal.cli import (
+    add,
+    ask,
+    collection,
+    detect,
+    doctor,
+    evaluate,
+    find,
+    labels,
+    merge,
+    playground,
+    reindex,
+    train,
+    weights,
+)
 from trifocal.cli.output import Session, print_error, visible
 from trifocal.errors import TrifocalError
 
@@ -56,14 +70,19 @@ def options(
 app.command("add")(add.add)
 app.command("find")(find.find)
 app.command("ask")(ask.ask)
+app.command("detect")(detect.detect)
 app.command("merge")(merge.merge)
 app.command("list")(collection.list_videos)
 app.command("show")(collection.show)
 app.command("remove")(collection.remove)
 app.command("verify")(collection.verify)
+app.command("reindex")(reindex.reindex)
 app.command("doctor")(doctor.doctor)
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="eval")
 app.add_typer(weights.app, name="weights")
 app.add_typer(playground.app, name="playground")
+app.add_typer(labels.app, name="labels")
 
 
 def main(arguments: list[str] | None = None) -> None:

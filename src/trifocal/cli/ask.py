@@ -1,45 +1,172 @@
-"""`trifocal ask`: a question about one video, answered from its frames."""
+"""`trifocal ask`: questions about one video, answered from its frames, streamed as they are written."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trifocal.cli.output import Format, FormatOption, LibraryOption, clock, default_library, print_json, stderr, stdout
-from trifocal.errors import LibraryNotFound, NotInLibrary, VideoNotFound
+from trifocal.cli.output import (
+    Format,
+    FormatOption,
+    LibraryOption,
+    clock,
+    default_library,
+    number,
+    print_json,
+    stderr,
+    stdout,
+    visible,
+)
+from trifocal.errors import InvalidInput, LibraryNotFound, NotInLibrary, VideoNotFound
 
 if TYPE_CHECKING:
-    from trifocal.chat import Answer
+    from trifocal.chat import Answer, VideoChat
+
+Ask = Callable[[str, Callable[[str], None] | None], "Answer"]
 
 
 def ask(
     video: Annotated[str, typer.Argument(help="A video file, or a video of the library by id or path.")],
-    question: Annotated[str, typer.Argument(help="The question, in English for the default model.")],
+    questions: Annotated[
+        list[str], typer.Argument(help="One question or more; the video is read once for all of them.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="`default`, a Hugging Face video language model as hf:org/name@revision, or its folder.",
+        ),
+    ] = "default",
+    method: Annotated[
+        str | None, typer.Option("--method", help="Merge the video's tokens: sttm, tome, dycoke, ...")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", help="What merging leaves: a share such as 0.3, or a number of tokens. Implies sttm."),
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            "--layer",
+            min=0,
+            show_default="2; the default model's is 0",
+            help="Merge in front of this layer of the language model.",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", help="Keep what the model has read of videos in this folder, for later questions."),
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Keep it in eight bits: half the space.")] = False,
     library: LibraryOption = None,
     format_: FormatOption = Format.HUMAN,
 ) -> None:
-    """Ask a question about a video.
+    """Ask questions about a video.
 
     The offline default is a very small language model that sees what an image classifier recognises; it is weak, and
     says so. The frames that the answer rests on are named, so that you can look for yourself.
     """
-    answer = _answer(video, question, library or default_library())
+    from trifocal.chat.model import checked_question
+
+    options = _merging(method, budget, layer)
+    for question in questions:
+        checked_question(question)  # before anything slow begins
+    asked = _asking(video, library or default_library(), model, options, cache, int8)
     if format_ is Format.JSON:
-        print_json(answer.to_dict())
+        answers = [asked(question, None).to_dict() for question in questions]
+        print_json(answers[0] if len(answers) == 1 else answers)
         return
-    stdout().print(answer.text or "(the model said nothing)", markup=False)
-    notes = []
+    caveats: dict[str, None] = {}
+    for place, question in enumerate(questions):
+        if len(questions) > 1:
+            stdout().print(("\n" if place else "") + f"> {visible(question)}", markup=False, style="bold")
+        answer = _shown(asked, question)
+        _notes(answer)
+        caveats[answer.caveat] = None
+    for caveat in filter(None, caveats):
+        _note(caveat)
+
+
+def _shown(asked: Ask, question: str) -> Answer:
+    """Print an answer: as it is written on a terminal, at once elsewhere."""
+    if not sys.stdout.isatty():
+        answer = asked(question, None)
+        stdout().print(visible(answer.text) or "(the model said nothing)", markup=False)
+        return answer
+    console, begun = stdout(), False
+
+    def show(piece: str) -> None:
+        nonlocal begun
+        # Space in front of the first word is not part of the answer.
+        text = piece if begun else piece.lstrip()
+        begun = begun or bool(text)
+        console.print("\n".join(map(visible, text.split("\n"))), end="", markup=False, soft_wrap=True)
+
+    answer = asked(question, show)
+    console.print("" if begun else "(the model said nothing)", markup=False)
+    return answer
+
+
+def _notes(answer: Answer) -> None:
     if answer.evidence:
         seconds = sorted(frame.time_s for frame in answer.evidence)
-        notes.append("looked most at " + ", ".join(clock(second) for second in seconds))
-    notes.extend(answer.warnings)
-    if answer.caveat:
-        notes.append(answer.caveat)
-    for note in notes:
-        stderr().print(note, style="dim" if sys.stderr.isatty() else None, markup=False, soft_wrap=True)
+        _note("looked most at " + ", ".join(clock(second) for second in seconds))
+    if answer.tokens.merged_away:
+        _note(f"{number(answer.tokens.video, 'video token')}, merged to {answer.tokens.kept:,}")
+    for warning in answer.warnings:
+        _note(warning)
+
+
+def _note(text: str) -> None:
+    stderr().print(text, style="dim" if sys.stderr.isatty() else None, markup=False, soft_wrap=True)
+
+
+def _merging(method: str | None, budget: str | None, layer: int | None) -> dict[str, Any]:
+    """The options of merging, for `load_chat`; empty for none."""
+    if method is None and budget is None:
+        return {}
+    options: dict[str, Any] = {"method": method or "sttm", **({} if layer is None else {"layer": layer})}
+    if budget is not None:
+        try:
+            options["budget"] = int(budget) if budget.isdecimal() else float(budget)
+        except ValueError as error:
+            raise InvalidInput(
+                f"--budget is {budget!r}", remedy="Give a share such as 0.3, or a whole number of tokens."
+            ) from error
+    return options
+
+
+def _asking(video: str, folder: Path, model: str, options: dict[str, Any], cache: Path | None, int8: bool) -> Ask:
+    """What answers a question on the video, be it a file or of the library."""
+    if _is_there(video):
+        opened = _chat(model, options, cache, int8, salt="").open(video)
+        return lambda question, on_text: opened.ask(question, on_text=on_text)
+    from trifocal.library import Library
+
+    try:
+        with Library.open(folder) as library:
+            known, path = library.video(video).id, library.source(video)
+    except (LibraryNotFound, NotInLibrary) as error:
+        raise VideoNotFound(
+            f"{video} is neither a file nor a video of the library in {folder}",
+            remedy="Check the path, or take an id from `trifocal list`.",
+        ) from error
+    # What is kept of one library's videos is never found from another, nor from outside.
+    opened = _chat(model, options, cache, int8, salt=str(folder.resolve())).open(path)
+    return lambda question, on_text: replace(opened.ask(question, on_text=on_text), video=known)
+
+
+def _chat(model: str, options: dict[str, Any], cache: Path | None, int8: bool, *, salt: str) -> VideoChat:
+    from trifocal.chat import load_chat
+    from trifocal.chat.prefix import PrefixStore
+
+    return load_chat(model, store=PrefixStore(folder=cache, int8=int8, salt=salt), **options)
 
 
 def _is_there(name: str) -> bool:
@@ -47,20 +174,3 @@ def _is_there(name: str) -> bool:
         return Path(name).exists()
     except (OSError, ValueError):  # too long, or no path at all
         return False
-
-
-def _answer(video: str, question: str, folder: Path) -> Answer:
-    if _is_there(video):
-        from trifocal.chat import load_chat
-
-        return load_chat().ask(video, question)
-    from trifocal.library import Library
-
-    try:
-        with Library.open(folder) as library:
-            return library.ask(video, question)
-    except (LibraryNotFound, NotInLibrary) as error:
-        raise VideoNotFound(
-            f"{video} is neither a file nor a video of the library in {folder}",
-            remedy="Check the path, or take an id from `trifocal list`.",
-        ) from error

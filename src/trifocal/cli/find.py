@@ -1,4 +1,8 @@
-"""`trifocal find`: the moments that match a text, as a table, and as clips, a contact sheet or a page when asked."""
+"""`trifocal find`: the moments that match, as a table, and as clips, a contact sheet or a page when asked.
+
+What is looked for may be texts, pictures and clips, together and less others (`cli/asked.py` makes queries and filters
+of the options).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trifocal.cli.asked import filter_from, queries_from
 from trifocal.cli.output import (
     NARROW,
     Format,
@@ -37,7 +42,9 @@ LONGEST_STEM = 100  # bytes of a video's name that go into the name of its clip
 
 
 def find(
-    queries: Annotated[list[str], typer.Argument(help="What to look for, in words; several give one table each.")],
+    queries: Annotated[
+        list[str] | None, typer.Argument(help="What to look for, in words; several give one table each.")
+    ] = None,
     library: LibraryOption = None,
     top: Annotated[int, typer.Option("--top", "-n", min=1, help="How many moments.")] = 10,
     per_video: Annotated[int, typer.Option(min=1, help="How many of them from one video at most.")] = 1,
@@ -47,21 +54,46 @@ def find(
     include_missing: Annotated[
         bool, typer.Option("--include-missing", help="Also in videos whose files are gone.")
     ] = False,
+    together: Annotated[
+        list[str] | None, typer.Option("--and", help="And this, in words, in the same moment; repeatable.")
+    ] = None,
+    but_not: Annotated[list[str] | None, typer.Option("--not", help="But not this, in words; repeatable.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="Like this picture; repeatable.")] = None,
+    clip: Annotated[list[Path] | None, typer.Option(help="Like this video; repeatable.")] = None,
+    from_file: Annotated[
+        Path | None, typer.Option("--queries", help="A text file with one query a line, all searched at once.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Only videos in this folder, or one below it.")] = None,
+    after: Annotated[
+        str | None, typer.Option(help="Only files last changed on this date or later.", metavar="YYYY-MM-DD")
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option(help="Only files last changed before this date.", metavar="YYYY-MM-DD")
+    ] = None,
+    longer: Annotated[float | None, typer.Option(help="Only videos of at least so many seconds.")] = None,
+    shorter: Annotated[float | None, typer.Option(help="Only videos of at most so many seconds.")] = None,
     clips: Annotated[Path | None, typer.Option(help="Write each moment as an mp4 into this folder.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (JPEG) of the moments.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write an HTML page with players at the moments.")] = None,
     format_: FormatOption = Format.HUMAN,
 ) -> None:
-    """Find the moments that match a text best, in all videos of the library."""
+    """Find the moments that match a text, a picture or a clip best, in all videos of the library."""
     from trifocal.library import Library
 
+    asked = queries_from(
+        queries or [], file=from_file, together=together or [], but_not=but_not or [], images=image, clips=clip
+    )
+    where = filter_from(folder=folder, after=after, before=before, longer=longer, shorter=shorter)
     with Library.open(library or default_library()) as opened:
-        found = {
-            query: opened.find(
-                query, top=top, moments_per_video=per_video, videos=within or None, include_missing=include_missing
-            )
-            for query in queries
-        }
+        lists = opened.find_many(
+            list(asked.values()),
+            top=top,
+            moments_per_video=per_video,
+            videos=within or None,
+            where=where,
+            include_missing=include_missing,
+        )
+        found = dict(zip(asked, lists, strict=True))
         records = {record.id: record for record in opened.videos()}
         hidden = 0 if include_missing else opened.status().missing
         if format_ is Format.HUMAN:  # first, as what follows takes its time and may fail
@@ -71,7 +103,7 @@ def find(
                 note = f"left out: {number(hidden, 'video')} without a file; --include-missing looks in them too"
                 stderr().print(note, soft_wrap=True)
         written = {
-            query: _write_clips(opened, moments, folder=clips, prefix=f"{place + 1}-" if len(queries) > 1 else "")
+            query: _write_clips(opened, moments, folder=clips, prefix=f"{place + 1}-" if len(found) > 1 else "")
             for place, (query, moments) in enumerate(found.items())
             if clips is not None
         }

@@ -25,6 +25,7 @@ from trifocal.library.opening import (
     check_count,
     check_empty,
     check_encoder,
+    lasting_name,
     load_named_encoder,
     not_yet_made,
     open_parts,
@@ -116,7 +117,7 @@ class Library(LibraryView):
         """
         place = Path(os.path.abspath(folder))  # noqa: PTH100 - `Path.absolute` keeps ".."
         check_empty(place)
-        reference = encoder if isinstance(encoder, str) else None
+        reference = lasting_name(encoder) if isinstance(encoder, str) else None
         loaded = load_named_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
         manifest = Manifest(
             library=secrets.token_hex(16),
@@ -346,7 +347,11 @@ class Library(LibraryView):
         if isinstance(loaded, str):
             loaded = load_named_encoder(loaded, device=self._device)
         reference = (
-            self.encoder_identity.reference if encoder is None else encoder if isinstance(encoder, str) else None
+            self.encoder_identity.reference
+            if encoder is None
+            else lasting_name(encoder)
+            if isinstance(encoder, str)
+            else None
         )
         identity = EncoderIdentity(id=loaded.id, dim=loaded.dim, reference=reference)
         chosen = self.settings if settings is None else settings

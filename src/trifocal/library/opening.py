@@ -5,6 +5,7 @@ That the folder is free, that the parts of the library belong together, that the
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from trifocal.errors import EncoderMismatch, InvalidInput, LibraryDamaged, ModelError
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
 
     from trifocal.retrieval import FrameTextEncoder
 
-__all__ = ["check_count", "check_empty", "check_encoder", "load_named_encoder", "not_yet_made", "open_parts"]
+__all__ = [
+    "check_count",
+    "check_empty",
+    "check_encoder",
+    "lasting_name",
+    "load_named_encoder",
+    "not_yet_made",
+    "open_parts",
+]
 
 
 def check_count(name: str, value: object, *, most: int | None = None) -> None:
@@ -93,6 +102,11 @@ def open_parts(folder: Path) -> tuple[Manifest, Catalogue]:
     return manifest, catalogue
 
 
+def lasting_name(encoder: str) -> str:
+    """An encoder's name as a library keeps it: a folder or file by its whole path, to be found from anywhere."""
+    return os.path.abspath(encoder) if encoder and os.path.exists(encoder) else encoder  # noqa: PTH100, PTH110
+
+
 def load_named_encoder(reference: str, *, device: str) -> FrameTextEncoder:
     """The encoder of that name; see `trifocal.retrieval.load_encoder`."""
     from trifocal.retrieval import load_encoder  # brings torch; only at the first need
@@ -111,7 +125,7 @@ def check_encoder(encoder: str | FrameTextEncoder | None, identity: EncoderIdent
         EncoderMismatch: another name or another id.
         ModelError: the same id with another width.
     """
-    if encoder is None or encoder == identity.reference:
+    if encoder is None or (isinstance(encoder, str) and lasting_name(encoder) == identity.reference):
         return
     name = repr(encoder) if isinstance(encoder, str) else encoder.id
     if isinstance(encoder, str) or encoder.id != identity.id:

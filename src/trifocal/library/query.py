@@ -84,7 +84,8 @@ def encode_query(
         InvalidInput: a picture that cannot be read, or parts that cancel out.
         VideoError: a clip that cannot be read.
     """
-    texts = encoder.encode_query([*query.texts, *query.but_not])  # (N, D)
+    words = [*query.texts, *query.but_not]
+    texts = encoder.encode_query(words) if words else np.zeros((0, encoder.dim), dtype=np.float32)  # (N, D)
     wanted = [*texts[: len(query.texts)]]
     wanted += [encoder.encode_frames(_picture(path)[None])[0] for path in query.images]
     wanted += [_clip(path, encoder=encoder, reader=reader, limits=limits, settings=settings) for path in query.clips]

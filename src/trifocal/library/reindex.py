@@ -1,6 +1,6 @@
-"""`reindex`: all videos encoded again with another encoder or other settings, beside what is there, swapped at the end.
+"""`reindex`: all videos encoded again with another encoder or other settings, beside what is there, swapped at last.
 
-What is made goes into `spaces/<revision>/` and the catalogue's `next_` tables; searching goes on with the old meanwhile.
+What is made goes into `spaces/<revision>/` and the catalogue's `next_` tables; searches go on with the old meanwhile.
 A run that is killed is taken up where it stopped by the next one with the same aim; one with another aim starts over.
 The swap is one transaction: rows, spans and the manifest change together, so vectors of two encoders are never mixed.
 Then `trifocal.json` follows (the catalogue's copy counts until it has), and the old files go.

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from trifocal.errors import ModelError, UnreadableVideo
+from trifocal.retrieval.encoder import DocumentEncoder
 from trifocal.retrieval.prototypes import Prototypes, build_prototypes
 from trifocal.retrieval.tokens import ClipTokens
 from trifocal.video import Frames, Sampling
@@ -215,13 +216,23 @@ def encode(
         kept = np.linspace(0, len(features) - 1, settings.max_frames).round().astype(np.int64)
         features, times_s = features[kept], times_s[kept]
     end_s = _end(info.duration_s, times_s, settings=settings, whole=not warnings)
-    prototypes = build_prototypes(
-        features, times_s=times_s, end_s=end_s, k=settings.prototypes, method=settings.prototype_method
-    )
+    if isinstance(encoder, DocumentEncoder):
+        prototypes = encoder.encode_document(features, times_s=times_s, end_s=end_s)
+    else:
+        prototypes = build_prototypes(
+            features, times_s=times_s, end_s=end_s, k=settings.prototypes, method=settings.prototype_method
+        )
     tokens = None
-    if settings.clip_tokens != "none":
+    # Frames of an encoder that makes its own prototypes are not in the queries' space, so no query could use them.
+    if settings.clip_tokens != "none" and not isinstance(encoder, DocumentEncoder):
         tokens = ClipTokens.pack(features, times_s=times_s, end_s=end_s, kind=settings.clip_tokens)
-    thumbnail_ms = _closest_frames(features, times_s, prototypes=prototypes, available=np.array(sorted(jpegs)))
+    thumbnail_ms = _closest_frames(
+        features,
+        times_s,
+        prototypes=prototypes,
+        available=np.array(sorted(jpegs)),
+        comparable=not isinstance(encoder, DocumentEncoder),
+    )
     lengths = prototypes.spans_s[:, 1] - prototypes.spans_s[:, 0]
     return EncodedVideo(
         task=task,
@@ -240,10 +251,11 @@ def encode(
 
 def _features(encoder: FrameTextEncoder, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     features = np.asarray(encoder.encode_frames(images), dtype=np.float32)
-    if features.shape != (len(images), encoder.dim) or not np.isfinite(features).all():
+    width = encoder.frame_dim if isinstance(encoder, DocumentEncoder) else encoder.dim
+    if features.shape != (len(images), width) or not np.isfinite(features).all():
         raise ModelError(
             f"the encoder {encoder.id} gave {features.shape} for {len(images)} frames, or values that are not finite",
-            remedy=f"It has to give finite ({len(images)}, {encoder.dim}).",
+            remedy=f"It has to give finite ({len(images)}, {width}).",
         )
     return features
 
@@ -264,15 +276,21 @@ def _closest_frames(
     *,
     prototypes: Prototypes,
     available: NDArray[np.int64],
+    comparable: bool,
 ) -> tuple[int, ...]:
-    """For each prototype, the milliseconds of the frame inside its span that is most like it (ties: the earliest)."""
+    """For each prototype, the milliseconds of the frame inside its span that is most like it (ties: the earliest).
+
+    Where prototypes live in another space than the frames (not `comparable`), the mean of the frames inside stands for
+    the prototype.
+    """
     chosen = []
     for vector, (start_s, end_s) in zip(prototypes.vectors.astype(np.float32), prototypes.spans_s, strict=True):
         # Spans are float32: a tolerance well below a frame keeps the frames at their edges inside.
         first, after = np.searchsorted(times_s, [start_s - 1e-3, end_s + 1e-3])
         first = min(int(first), len(times_s) - 1)
         inside = slice(first, max(int(after), first + 1))
-        best = first + int(np.argmax(np.round(features[inside] @ vector, 6)))
+        like = vector if comparable else features[inside].mean(axis=0)
+        best = first + int(np.argmax(np.round(features[inside] @ like, 6)))
         wanted = _milliseconds(times_s[best])
         chosen.append(int(available[int(np.argmin(np.abs(available - wanted)))]))
     return tuple(chosen)

@@ -8,7 +8,7 @@ gives). Importing this package brings in neither torch nor transformers.
 from __future__ import annotations
 
 from trifocal.retrieval.dual import DualFrameTextEncoder
-from trifocal.retrieval.encoder import FrameTextEncoder, load_encoder
+from trifocal.retrieval.encoder import DocumentEncoder, FrameTextEncoder, load_encoder
 from trifocal.retrieval.index import (
     ExactIndex,
     IndexItem,
@@ -23,9 +23,11 @@ from trifocal.retrieval.precomputed import FeatureSequence, PrecomputedFeatures
 from trifocal.retrieval.prototypes import Prototypes, build_prototypes, similarity
 from trifocal.retrieval.semantic import SemanticConfig, SemanticEncoder
 from trifocal.retrieval.tokens import ClipTokens
+from trifocal.retrieval.trained import TrainedEncoder
 
 __all__ = [
     "ClipTokens",
+    "DocumentEncoder",
     "DualFrameTextEncoder",
     "ExactIndex",
     "FeatureSequence",
@@ -38,6 +40,7 @@ __all__ = [
     "SemanticConfig",
     "SemanticEncoder",
     "StoreIndex",
+    "TrainedEncoder",
     "VideoFacts",
     "VideoFilter",
     "build_prototypes",

@@ -2,6 +2,7 @@
 
     "default"                  the offline default (`semantic.py`), no training and no network once cached
     "org/name", a folder       any CLIP or SigLIP model of the Hugging Face kind (`dual.py`)
+    a folder of `train find`   a trained retriever over one of the others (`trained.py`)
     "features.npy", ".h5"      features computed elsewhere (`precomputed.py`)
 
 Every encoder has an `id` that changes whenever its space changes; an index keeps it and refuses any other.
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from trifocal.errors import InvalidInput
 from trifocal.retrieval.precomputed import SUFFIXES, PrecomputedFeatures
+from trifocal.retrieval.trained import ENCODER_FILE, TrainedEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["FrameTextEncoder", "load_encoder"]
+    from trifocal.retrieval.prototypes import Prototypes
+
+__all__ = ["DocumentEncoder", "FrameTextEncoder", "load_encoder"]
 
 _VALID = (
-    '"default", a Hugging Face model (org/name or org/name@revision), a folder with such a model, '
-    "or a features file (.npy, .h5)"
+    '"default", a Hugging Face model (org/name or org/name@revision), a folder with such a model '
+    "or with one that `trifocal train find` trained, or a features file (.npy, .h5)"
 )
 
 
@@ -57,6 +61,22 @@ class FrameTextEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class DocumentEncoder(FrameTextEncoder, Protocol):
+    """An encoder that makes a video's prototypes itself, of frames that it encodes into a space of their own."""
+
+    @property
+    def frame_dim(self) -> int:
+        """The width of what `encode_frames` gives, float32 (T, frame_dim); prototypes and queries have `dim`."""
+        ...
+
+    def encode_document(
+        self, features: NDArray[np.float32], *, times_s: NDArray[np.float64], end_s: float, start_s: float = 0.0
+    ) -> Prototypes:
+        """Encoded frames (T, frame_dim) at their times to prototypes of width `dim`."""
+        ...
+
+
 def load_encoder(name: str = "default", *, device: str = "cpu", **options: Any) -> FrameTextEncoder:
     """The encoder of that name.
 
@@ -78,6 +98,8 @@ def load_encoder(name: str = "default", *, device: str = "cpu", **options: Any) 
             return SemanticEncoder(device=device, **options)
         if Path(name).suffix.lower() in SUFFIXES:
             return PrecomputedFeatures(name, **options)
+        if (Path(name) / ENCODER_FILE).is_file():
+            return TrainedEncoder(name, device=device, **options)
         if "/" in name or Path(name).is_dir():
             from trifocal.retrieval.dual import DualFrameTextEncoder
 

@@ -34,6 +34,7 @@ __all__ = ["FindConfig", "RetrievalTask", "StopOn", "find_config", "train_find"]
 
 StopOn = Literal["held-out", "test", "nothing"]
 HELD_OUT = "held-out"
+VALIDATION = "val"
 _SECTIONS = ("model", "changes", "batch_videos", "captions_per_video", "hold_out", "stop_on", "train")
 
 
@@ -47,8 +48,9 @@ class FindConfig:
         batch_videos: videos a batch over all processes.
         captions_per_video: at most so many captions of a video in a batch, drawn anew each time; None takes all.
         hold_out: share of the training videos that early stopping looks at, with `stop_on="held-out"`.
-        stop_on: what early stopping and the choice of the best epoch look at: a held-out share of train, the test
-            split (the field's practice: figures on it are then flattered), or nothing, which keeps the last epoch.
+        stop_on: what early stopping and the choice of the best epoch look at: the split "val" where the data has one,
+            else a held-out share of train; the test split (the field's practice: figures on it are then flattered); or
+            nothing, which keeps the last epoch.
         train: the loop's configuration; `monitor` and `mode` are set here, the rest is taken as it is.
 
     Raises:
@@ -291,7 +293,9 @@ def train_find(
     """
     target = Path(folder)
     watched: str | None = None
-    if config.stop_on == HELD_OUT:
+    if config.stop_on == HELD_OUT and VALIDATION in data.splits:
+        watched = VALIDATION
+    elif config.stop_on == HELD_OUT:
         data = data.holding_out(config.hold_out, seed=config.train.seed, name=HELD_OUT)
         watched = HELD_OUT
     elif config.stop_on == "test":

@@ -209,6 +209,30 @@ def qwen3_vl() -> Any:
     )
 
 
+def qwen3_vl_moe() -> Any:
+    from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 16}
+    vision = {
+        "depth": 2,
+        "hidden_size": 16,
+        "out_hidden_size": HIDDEN,
+        "intermediate_size": 24,
+        "num_heads": 2,
+        "patch_size": 4,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [0, 1],
+    }
+    return Qwen3VLMoeForConditionalGeneration(
+        Qwen3VLMoeConfig(
+            text_config={**TEXT, **experts, "rope_parameters": {**MROPE, "mrope_interleaved": True}},
+            vision_config=vision,
+            image_token_id=IMAGE,
+            video_token_id=VIDEO,
+        )
+    )
+
+
 def qwen_prompt(random: torch.Generator, before: list[int], after: list[int], frames: int) -> Inputs:
     row = _row([*before, START, *[VIDEO] * (frames * SIDE * SIDE), END, *after])
     return {**row, **_qwen_pixels(random, frames), "mm_token_type_ids": (row["input_ids"] == VIDEO).int() * 2}
@@ -294,6 +318,7 @@ CASES = [
     Case("qwen2_vl", qwen2_vl, qwen_prompt, mrope=True),
     Case("qwen2_5_vl", qwen25_vl, qwen_prompt, mrope=True),
     Case("qwen3_vl", qwen3_vl, qwen3_prompt, mrope=True, layers=(0, 1, 2)),
+    Case("qwen3_vl_moe", qwen3_vl_moe, qwen3_prompt, mrope=True),
     Case("internvl", internvl, internvl_prompt),
     Case("smolvlm", smolvlm, smolvlm_prompt),
     Case("idefics3", idefics3, smolvlm_prompt),

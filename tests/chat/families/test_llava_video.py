@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-
 from tests.chat.families.conftest import TEXT, VOCABULARY, llava_onevision, llava_prompt
+
 from trifocal.chat.accelerate import accelerate
 from trifocal.chat.families.llava_video import llava_video_config, llava_video_key, load_llava_video
 from trifocal.errors import ModelError, WeightsCorrupt

@@ -51,7 +51,7 @@ def test_the_search_index(tmp_path: Path, query: Query, monkeypatch: pytest.Monk
     index = StoreIndex.create(tmp_path / "store", encoder="e", dim=32)
     index.add(items[:450])
     index.optimize()
-    assert index._partitions() == 16
+    assert index.partitions() == 16
     index.add(items[450:])  # not in the search index yet, and found all the same
     last = items[-1].prototypes.vectors[0].astype(np.float32)
     assert index.search(last / np.linalg.norm(last), top=1)[0].video == items[-1].video

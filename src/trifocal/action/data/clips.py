@@ -11,7 +11,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -116,7 +116,7 @@ class VideoFolder:
         while self._open:
             self._open.popitem()[1].close()
 
-    def __enter__(self) -> VideoFolder:
+    def __enter__(self) -> Self:
         """The folder itself."""
         return self
 

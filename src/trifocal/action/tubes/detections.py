@@ -30,6 +30,7 @@ class FrameDetections:
         boxes_xyxy: float32 `(Q, 4)`, pixels of the video as shown.
         actor_scores: float32 `(Q,)`, 0 to 1: how surely each is an actor.
         class_scores: float32 `(Q, A)`, 0 to 1: how surely each does each action.
+        attention: float32 `(Q, A, h, w)`, where each class looked for each actor, summing to 1; None unless asked for.
 
     Raises:
         InvalidInput: shapes that do not fit together, or values that are not finite.
@@ -39,6 +40,7 @@ class FrameDetections:
     boxes_xyxy: Floats
     actor_scores: Floats
     class_scores: Floats
+    attention: Floats | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes."""
@@ -63,7 +65,10 @@ class FrameDetections:
 
     def pick(self, rows: npt.NDArray[np.intp]) -> FrameDetections:
         """Some of the detections."""
-        return FrameDetections(self.time_s, self.boxes_xyxy[rows], self.actor_scores[rows], self.class_scores[rows])
+        attention = None if self.attention is None else self.attention[rows]
+        return FrameDetections(
+            self.time_s, self.boxes_xyxy[rows], self.actor_scores[rows], self.class_scores[rows], attention
+        )
 
 
 def pairwise_iou(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

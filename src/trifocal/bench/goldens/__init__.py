@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from trifocal.bench.goldens import action_data, action_losses, chat, merging
+from trifocal.bench.goldens import action_data, action_eval, action_losses, chat, merging
 from trifocal.bench.goldens.case import Case, Checker
 from trifocal.errors import TrifocalError
 
 __all__ = ["KINDS", "Case", "check", "files"]
 
-KINDS: Mapping[str, Checker] = {**merging.KINDS, **chat.KINDS, **action_losses.KINDS, **action_data.KINDS}
+KINDS: Mapping[str, Checker] = {
+    **merging.KINDS,
+    **chat.KINDS,
+    **action_losses.KINDS,
+    **action_data.KINDS,
+    **action_eval.KINDS,
+}
 """Checker by pattern; the first that matches is used."""
 
 _SIDE_FILES = ("README.md", "manifest.json", "filler.py")

@@ -37,29 +37,70 @@ def read_dump(path: Path) -> Dump:
     return Dump(tuple(keys), np.array(rows, np.float64))
 
 
-def tables(truth: Dump, found: Dump, classes: LabelMap, columns: Array) -> tuple[FrameTruth, Detections]:
-    """Both as the evaluators take them; `columns` are the classes' places among the stored ones."""
-    videos = tuple(dict.fromkeys(key.rpartition("_")[0] for key in (*found.keys, *truth.keys)))
+def without_repeats(truth: Dump, found: Dump, *, queries: int) -> tuple[Dump, Dump]:
+    """Without what a distributed sampler wrote twice: equal rows of truth, and boxes of a frame beyond `queries`."""
+    seen: set[tuple[object, ...]] = set()
+    kept = []
+    for place, (key, row) in enumerate(zip(truth.keys, truth.numbers, strict=True)):
+        same = (key, *row[1:])
+        if same not in seen:
+            seen.add(same)
+            kept.append(place)
+    count: dict[str, int] = {}
+    first = []
+    for place, key in enumerate(found.keys):
+        count[key] = count.get(key, 0) + 1
+        if count[key] <= queries:
+            first.append(place)
+    return _taken(truth, kept), _taken(found, first)
 
-    def frames(dump: Dump) -> tuple[Array, Array]:
-        parts = [key.rpartition("_") for key in dump.keys]
-        places = {name: place for place, name in enumerate(videos)}
+
+def _taken(dump: Dump, rows: list[int]) -> Dump:
+    return Dump(tuple(dump.keys[row] for row in rows), dump.numbers[rows])
+
+
+def tables(
+    truth: Dump, found: Dump, classes: LabelMap, columns: Array, *, excluded: frozenset[str] = frozenset()
+) -> tuple[FrameTruth, Detections]:
+    """Both as the evaluators take them.
+
+    Args:
+        truth: as dumped.
+        found: as dumped.
+        classes: that are evaluated.
+        columns: their places among the stored ones.
+        excluded: keys that are left out.
+
+    A truth's track is its place among the rows of its frame.
+    """
+    videos = tuple(dict.fromkeys(key.rpartition("_")[0] for key in (*found.keys, *truth.keys)))
+    places = {name: place for place, name in enumerate(videos)}
+
+    def frames(keys: tuple[str, ...]) -> tuple[Array, Array]:
+        parts = [key.rpartition("_") for key in keys]
         return np.array([places[one[0]] for one in parts]), np.array([int(one[2]) for one in parts])
 
-    video, index = frames(truth)
-    own_video, own_index = frames(found)
-    looked_at = np.unique(np.stack([np.r_[video, own_video], np.r_[index, own_index]], axis=1), axis=0)
+    every = np.stack(frames(tuple(key for key in (*truth.keys, *found.keys) if key not in excluded)), axis=1)
+    count: dict[str, int] = {}
+    tracks = []
+    for key in truth.keys:
+        tracks.append(count.get(key, 0))
+        count[key] = tracks[-1] + 1
     actions = truth.numbers[:, 6:][:, columns] > 0
-    tracks = np.full(len(video), -1)
+    kept = np.array([key not in excluded for key in truth.keys]) & actions.any(axis=1)
+    video, index = frames(truth.keys)
+    own_video, own_index = frames(found.keys)
+    numbers = found.numbers
     return (
-        FrameTruth(classes, videos, video, index, truth.numbers[:, 2:6], actions, tracks, looked_at),
-        Detections(
+        FrameTruth(
             classes,
             videos,
-            own_video,
-            own_index,
-            found.numbers[:, :4],
-            found.numbers[:, 4:-1][:, columns],
-            found.numbers[:, -1],
+            video[kept],
+            index[kept],
+            truth.numbers[kept, 2:6],
+            actions[kept],
+            np.array(tracks)[kept],
+            np.unique(every, axis=0),
         ),
+        Detections(classes, videos, own_video, own_index, numbers[:, :4], numbers[:, 4:-1][:, columns], numbers[:, -1]),
     )

@@ -63,7 +63,8 @@ class LlavaOneVision(_SquareFrames):
 
     def side(self, config: Any) -> int:
         """Half the vision tower's, rounded up."""
-        return math.ceil(config.vision_config.image_size // config.vision_config.patch_size / 2)
+        patches: int = config.vision_config.image_size // config.vision_config.patch_size
+        return math.ceil(patches / 2)
 
 
 class LlavaNextVideo(_SquareFrames):

@@ -7,6 +7,7 @@ which makes both the first answer and every later one cheaper.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -90,8 +91,8 @@ class HFChat(VideoChat):
         self.engine = Engine(
             model, method=method, layer=layer, evidence_depth=self.config.evidence_depth, options=options
         )
-        # Without a revision no other object may find its prefixes, and none of an earlier object may be found.
-        self.revision = revision or f"unnamed:{id(self)}:{time.monotonic_ns()}"
+        # Without a revision no other object may find its prefixes.
+        self.revision = revision or f"unnamed:{secrets.token_hex(16)}"
         ends = model.generation_config.eos_token_id
         ends = model.config.get_text_config(decoder=True).eos_token_id if ends is None else ends
         self.end_ids = frozenset(ends if isinstance(ends, list | tuple) else [] if ends is None else [ends])

@@ -19,7 +19,7 @@ from trifocal.chat.hf.evidence import AttentionProbe, Columns
 from trifocal.chat.hooks.attach import text_model_of
 from trifocal.chat.hooks.cache import merged_state, restore_merged
 from trifocal.chat.hooks.spans import VideoSpan
-from trifocal.errors import ModelError
+from trifocal.errors import InvalidInput, ModelError
 
 if TYPE_CHECKING:
     from trifocal.chat.hf.processor import FrameProcessor, Grid
@@ -42,6 +42,9 @@ class Engine:
         evidence_depth: which layer's attention is watched, as a share of the depth.
         options: of the method and of `trifocal.accelerate`.
 
+    Raises:
+        InvalidInput: there are options and no method, or one cannot be used.
+
     Attributes:
         handle: of the merging; None for none.
         evidence_layer: the layer whose attention is watched.
@@ -56,6 +59,10 @@ class Engine:
         evidence_depth: float,
         options: dict[str, Any],
     ) -> None:
+        if method is None and options:
+            raise InvalidInput(
+                f"{', '.join(sorted(options))} given and no method", remedy="Give method='sttm', or leave them out."
+            )
         self.model = model
         self.handle: Accelerated | None = (
             None if method is None else accelerate(model, method=method, layer=layer, **options)

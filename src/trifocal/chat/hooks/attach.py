@@ -111,20 +111,20 @@ class Hooks:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _enter_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = self._by_name(module, args, kwargs)
+        args, given = self._by_name(module, args, kwargs)
         here = self._here
         here.explicit, here.found = given.pop(_SPANS, None), None
         here.labels = given.get("labels") is not None
         keep = given.get("logits_to_keep")
         here.several = isinstance(keep, int) and keep > 1
-        return (), given
+        return args, given
 
     def _leave_model(self, _module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
         self._here.__dict__.update(explicit=None, found=None, several=False, labels=False)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _enter_base(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = self._by_name(module, args, kwargs)
+        args, given = self._by_name(module, args, kwargs)
         here = self._here
         spans = given.pop(_SPANS, None)
         if spans is not None:
@@ -134,7 +134,7 @@ class Hooks:
         arguments = {**_noted(given), **{name: value for name, value in given.items() if value is not None}}
         if getattr(here, "explicit", None) is None and input_ids is not None and _shows(arguments):
             here.found = self.family.locate(Call(input_ids.detach().cpu(), arguments, module.config))
-        return (), given
+        return args, given
 
     def _spans(self, given: dict[str, Any], *, batch: int, length: int) -> tuple[VideoSpan, ...]:
         """The videos of a call of the text model: given, named for the thread, or found by the family."""
@@ -155,13 +155,13 @@ class Hooks:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _enter_text_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = self._by_name(module, args, kwargs)
+        args, given = self._by_name(module, args, kwargs)
         cache = given.get("past_key_values")
         embeds = given.get("inputs_embeds")
         batch, length = (embeds if embeds is not None else given["input_ids"]).shape[:2]
         spans = self._spans(given, batch=batch, length=length)
         if not spans and merged_layer(cache, self.plan.layer) is None:
-            return (), given
+            return args, given
         check_cache(cache)
         check_spans(spans, batch=batch, length=length)
         self._check_call(given)
@@ -182,7 +182,7 @@ class Hooks:
             run.deepstack = DeepStack(given["visual_pos_masks"], list(stacked))
             given["deepstack_visual_embeds"] = given["visual_pos_masks"] = None
         given[_RUN] = run
-        return (), given
+        return args, given
 
     def _check_call(self, given: dict[str, Any]) -> None:
         if getattr(self._here, "several", False):
@@ -231,8 +231,14 @@ class Hooks:
             self.usage = run.usage
         return (hidden, *args[1:]), options
 
-    def _by_name(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        return {**dict(zip(self._names[id(module)], args, strict=False)), **kwargs}
+    def _by_name(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """All arguments by name; those of a wrapper that takes any stay as they are."""
+        names = self._names[id(module)]
+        if len(args) > len(names):
+            return args, dict(kwargs)
+        return (), {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def _note_grids(_module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

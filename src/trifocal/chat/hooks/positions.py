@@ -19,7 +19,7 @@ from trifocal.chat.hooks.spans import runs_of
 if TYPE_CHECKING:
     from trifocal.chat.hooks.shorten import Shortened
 
-__all__ = ["POSITIONS", "Positions", "average_rotation", "reassign"]
+__all__ = ["POSITIONS", "Positions", "average_rotation", "following_id", "reassign"]
 
 Positions = Literal["reassign", "survive", "average"]
 POSITIONS = ("reassign", "survive", "average")
@@ -61,9 +61,11 @@ def _number_row(
     ends = torch.tensor([end for _, end in runs], device=device)
     slots, order = torch.cat([video.slots for video in videos]).sort()
     columns = torch.cat([video.columns for video in videos])[order]
-    # What a run of cells advances the counting by: up to the token behind it, or past its own highest position.
-    last_start, last_end = runs[-1]
-    past_end = all_ids[..., last_start:last_end].max() + 1 if last_end == length else first[last_end]
+    # What a run of cells advances the counting by: up to the token behind it, or to where one would stand.
+    last_end = runs[-1][1]
+    past_end = (
+        following_id(all_ids[..., last_end - 1], three=all_ids.dim() == 2) if last_end == length else first[last_end]
+    )
     following = torch.cat([first[ends[:-1]], past_end[None]])
     begun = torch.searchsorted(slots, starts)  # tokens in front of each run
     kept = torch.searchsorted(slots, ends) - begun
@@ -74,6 +76,14 @@ def _number_row(
     run = torch.searchsorted(starts, slots, right=True) - 1
     ids[..., columns] = first[starts][run] - before[run] + torch.arange(len(slots), device=device) - begun[run]
     return ids, saved[-1]
+
+
+def following_id(last: torch.Tensor, *, three: bool) -> torch.Tensor:
+    """The position of text behind a token at `last`, `(...)`, or `(3, ...)` with `three` positions (M-RoPE).
+
+    Behind a video, M-RoPE goes on from its height and width, however many frames it has.
+    """
+    return (last[1:].amax(dim=0) if three else last) + 1
 
 
 def average_rotation(rotation: torch.Tensor, *, short: Shortened) -> torch.Tensor:

@@ -8,7 +8,7 @@ cache.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import torch
 from transformers.masking_utils import create_causal_mask
 
 from trifocal.chat.hooks.cache import MergedLayer, Record, check_cache, merged_layer, open_layer
-from trifocal.chat.hooks.positions import average_rotation, reassign
+from trifocal.chat.hooks.positions import average_rotation, following_id, reassign
 from trifocal.chat.hooks.shorten import MergedVideo, Shortened, shorten
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class Run:
         options.update(self._shared)
         return hidden
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _begin(self, hidden: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
         cache: Cache | None = options.get("past_key_values")
         memory = merged_layer(cache, self.plan.layer)
@@ -157,6 +158,8 @@ class Run:
         length = hidden.shape[1]
         if self.short is not None:
             hidden = self.short.hidden
+            # What comes after needs to know places and sizes, and the states would stay until the last layer is done.
+            self.short = replace(self.short, hidden=hidden.new_empty(*hidden.shape[:2], 0))
         past = _past_columns(memory, self.attention_mask, seen=seen, device=hidden.device)
         keep = _joined(past, new, like=hidden, seen=seen)
         mask = create_causal_mask(
@@ -196,10 +199,7 @@ class Run:
         ids = self.position_ids.to(short.source.device)
         if self.plan.mended and shift is not None:
             memory.shift = shift if memory.shift is None else memory.shift.to(shift.device) + shift
-        last = ids[..., -1]  # text, or the end of a video, whose highest position counts
-        if any(int(span.cells[-1]) == length - 1 for span in self.spans):
-            last = ids.amax(dim=-1)
-        following = (last.amax(dim=0) if last.dim() == 2 else last) + 1  # (B,)
+        following = following_id(ids[..., -1], three=ids.dim() == 3)  # (B,)
         source, pads = short.source, short.pads()
         video = torch.full_like(source, -1)
         frame = torch.full_like(source, -1)

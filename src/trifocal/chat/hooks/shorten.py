@@ -117,7 +117,9 @@ def shorten(hidden: torch.Tensor, *, spans: tuple[VideoSpan, ...], config: Merge
         MergedVideo(span, _without_features(tokens), slots, columns[index] + (longest - lengths[span.row]))
         for index, (span, (tokens, slots)) in enumerate(zip(spans, merged, strict=True))
     )
-    return Shortened(torch.stack(padded), torch.stack(filled), lengths, videos, merge_s)
+    # One row, the usual case, needs no copy more.
+    states = padded[0][None] if len(padded) == 1 else torch.stack(padded)
+    return Shortened(states, torch.stack(filled), lengths, videos, merge_s)
 
 
 def _video(hidden: torch.Tensor, span: VideoSpan) -> torch.Tensor:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 from trifocal.chat.decoding import Decoding
 from trifocal.chat.prompt import PromptStyle
 from trifocal.errors import InvalidInput
-from trifocal.merging import MergeConfig
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+
+    from trifocal.merging import MergeConfig
 
 __all__ = ["FrameNetwork", "SmallChatConfig"]
 

@@ -7,6 +7,7 @@ the other.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from trifocal.chat.small.projector import Projector
     from trifocal.merging import MergeConfig
 
-__all__ = ["Field", "field_parts", "video_field"]
+__all__ = ["Field", "field_parts", "joined", "video_field"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,11 +31,13 @@ class Field:
         tokens: `(N, C)`, in order of time, then row by row.
         frame_of: the frame that each is of, or begins in, `(N,)` int64.
         cells: how many tokens there were before merging.
+        merge_s: seconds that merging took.
     """
 
     tokens: torch.Tensor
     frame_of: torch.Tensor
     cells: int
+    merge_s: float = 0.0
 
 
 def video_field(
@@ -51,18 +54,31 @@ def video_field(
     Raises:
         InvalidInput: the shape is not the projector's, or the budget cannot be reached on this video.
     """
-    tokens = projector(cells)
-    placed = (tokens + projector.places(times_s, grid=(cells.shape[1], cells.shape[2]))).flatten(0, 2)  # (THW, C)
-    frame_of = torch.arange(len(cells)).repeat_interleave(cells.shape[1] * cells.shape[2])
+    return joined(projector(cells), projector.places(times_s, grid=(cells.shape[1], cells.shape[2])), merge=merge)
+
+
+def joined(tokens: torch.Tensor, places: torch.Tensor, *, merge: MergeConfig | None = None) -> Field:
+    """What is seen and where it is, merged by what is seen.
+
+    Args:
+        tokens: `(T, H, W, C)`.
+        places: `(T, H, W, C)`.
+        merge: how; `None` keeps all.
+    """
+    placed = (tokens + places).flatten(0, 2)  # (THW, C)
     if merge is None:
+        frame_of = torch.arange(len(tokens)).repeat_interleave(tokens.shape[1] * tokens.shape[2])
         return Field(tokens=placed, frame_of=frame_of, cells=len(placed))
+    started = time.perf_counter()
     merged = merge.merge(tokens.detach())
     # The same means that made the merged features, written so that gradients pass.
     owner = merged.assignment.flatten()
     kept = owner >= 0
     weights = merged.cell_weights.flatten()[kept, None].to(placed)
     means = placed.new_zeros(len(merged), placed.shape[1]).index_add(0, owner[kept], placed[kept] * weights)
-    return Field(tokens=means, frame_of=merged.boxes[:, 0].cpu(), cells=len(placed))
+    return Field(
+        tokens=means, frame_of=merged.boxes[:, 0].cpu(), cells=len(placed), merge_s=time.perf_counter() - started
+    )
 
 
 def field_parts(style: PromptStyle, field: Field, *, names: torch.Tensor) -> list[Part]:

@@ -85,7 +85,7 @@ def fold(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     for name in sorted({key.rpartition(".")[0] for key in tensors}):
         try:
             weight = model.get_submodule(name).get_parameter("weight")
-            weight += (tensors[f"{name}.up"].to(weight) @ tensors[f"{name}.down"].to(weight)).to(weight)
+            weight.add_(tensors[f"{name}.up"].to(weight) @ tensors[f"{name}.down"].to(weight))
         except (AttributeError, KeyError, RuntimeError) as error:
             raise WeightsCorrupt(
                 f"The trained change of {name} does not fit the language model ({error})",

@@ -9,13 +9,13 @@ import torch
 
 from trifocal.chat.answer import Answer, Evidence, Timing, TokenUse
 from trifocal.chat.attention import frame_shares
-from trifocal.chat.decoding import Decoding
 from trifocal.chat.model import OpenVideo, checked_question
 from trifocal.chat.prompt import assemble, chat_parts
 from trifocal.chat.small.asking import answer_scores
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from trifocal.chat.decoding import Decoding
     from trifocal.chat.language_model import Prefix
     from trifocal.chat.small_chat import SmallChat
 

@@ -91,7 +91,7 @@ def last_states(
         use_cache=behind is not None,
     )
     states: torch.Tensor = output.last_hidden_state[0]  # (S, C)
-    return list(states.split(lengths))
+    return list(torch.split(states, lengths))
 
 
 def score(
@@ -124,4 +124,4 @@ def score(
         return []
     logits = model.lm_head(torch.cat(before)).float()  # (answers' tokens, V)
     flat = -F.cross_entropy(logits, torch.cat(targets).to(logits.device), reduction="none")
-    return list(flat.split(lengths))
+    return list(torch.split(flat, lengths))

@@ -10,15 +10,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from trifocal._version import __version__
+from trifocal.chat.prompt import PromptStyle
+from trifocal.chat.small.config import SmallChatConfig
 from trifocal.chat.small.projector import Projector, ProjectorConfig
 from trifocal.errors import InvalidInput, WeightsCorrupt, WeightsUnavailable
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Trained", "load_trained", "save_trained", "shipped"]
 
@@ -50,6 +54,11 @@ class Trained:
     video_names: int
     introduction: str
     facts: Mapping[str, Any]
+
+    def config(self) -> SmallChatConfig:
+        """How a video is looked at with these weights."""
+        style = PromptStyle(frames=self.introduction)
+        return SmallChatConfig(frames=self.frames, grid=self.grid, video_names=self.video_names, style=style)
 
 
 def shipped() -> Path:

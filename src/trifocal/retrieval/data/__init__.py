@@ -26,7 +26,14 @@ from trifocal.retrieval.data.check import DataReport, SplitReport, check_data
 from trifocal.retrieval.data.collection import RetrievalData
 from trifocal.retrieval.data.features import ArrayRows, FolderRows, RowSource
 from trifocal.retrieval.data.hdf5 import Hdf5Rows, write_hdf5
-from trifocal.retrieval.data.own import encode_words, extract_features, files_of, read_own, write_own_csv
+from trifocal.retrieval.data.own import (
+    encode_words,
+    extract_features,
+    files_of,
+    read_own,
+    with_durations,
+    write_own_csv,
+)
 from trifocal.retrieval.data.presets import FIELD_PRESETS, FieldPreset, open_field, open_layout
 from trifocal.retrieval.data.two_annotations import read_two_annotations
 
@@ -56,6 +63,7 @@ __all__ = [
     "read_qvhighlights",
     "read_tvr",
     "read_two_annotations",
+    "with_durations",
     "write_activitynet",
     "write_bigfile",
     "write_caption_txt",

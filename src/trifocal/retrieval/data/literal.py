@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     r"""\s*(?:(?P<mark>[{}\[\]:,])|[uU]?(?P<text>'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")|(?P<end>\Z))""", re.DOTALL
 )
 _ESCAPES = {"\\": "\\", "'": "'", '"': '"', "n": "\n", "t": "\t", "r": "\r"}
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U(00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})|(.))", re.DOTALL)
 
 
 def parse_video_frames(text: str, *, path: Path) -> dict[str, list[str]]:
@@ -86,7 +86,9 @@ def _unquoted(literal: str) -> str:
         return inside
     return _ESCAPE.sub(
         lambda match: (
-            chr(int(match[1] or match[2], 16)) if match[1] or match[2] else _ESCAPES.get(match[3], "\\" + match[3])
+            chr(int(match[1] or match[2] or match[3], 16))
+            if match[4] is None
+            else _ESCAPES.get(match[4], "\\" + match[4])
         ),
         inside,
     )

@@ -17,16 +17,24 @@ import numpy as np
 
 from trifocal.errors import InvalidInput
 from trifocal.retrieval.data.annotations import Gathering
+from trifocal.retrieval.data.captions import CaptionSet
 from trifocal.retrieval.data.features import ArrayRows, FolderRows, write_folder_rows
 from trifocal.retrieval.data.reading import bad_line, existing, finite, json_lines, word
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from trifocal.retrieval.data.captions import CaptionSet
     from trifocal.retrieval.encoder import FrameTextEncoder
 
-__all__ = ["encode_words", "extract_features", "files_of", "read_own", "tokens_of", "write_own_csv"]
+__all__ = [
+    "encode_words",
+    "extract_features",
+    "files_of",
+    "read_own",
+    "tokens_of",
+    "with_durations",
+    "write_own_csv",
+]
 
 COLUMNS = ("video", "caption", "start_s", "end_s", "split", "id")
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
@@ -194,6 +202,14 @@ def files_of(folder: Path | str, videos: Iterable[str], *, table: Path | str) ->
             remedy="Give the folder that their paths start from.",
         )
     return files
+
+
+def with_durations(splits: Mapping[str, CaptionSet], features: FolderRows) -> dict[str, CaptionSet]:
+    """The splits with the videos' lengths as they were found when the frames were encoded."""
+    return {
+        name: CaptionSet(one.captions, {video: features.end_s(video) for video in one.videos()}, one.notes)
+        for name, one in splits.items()
+    }
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -201,8 +201,8 @@ def open_layout(
     """Any data set in the field's layout.
 
     <folder>/FeatureData/<visual> (a BigFile folder or an HDF5 file), <folder>/TextData/<text> and
-    <folder>/TextData/<collection>{train,val,test}.caption.txt. Where both are there and equal, "val" is left out, as
-    in the field it is a copy of "test". Moments come from files in TextData, by default of TVR's form
+    <folder>/TextData/<collection>{train,val,test}.caption.txt. In the field "val" is "test": where there is no
+    "test", or where both are equal, it is called "test". Moments come from files in TextData, by default of TVR's form
     (<collection>_{train,val}_release.jsonl); a split without such a file has none.
 
     Args:
@@ -231,8 +231,8 @@ def open_layout(
             splits[split] = read_caption_txt(path)
     if not splits:
         raise InvalidInput(f"there is no {stem}train.caption.txt in {texts}", remedy="Name the collection.")
-    if "test" in splits and "val" in splits and splits["test"].captions == splits["val"].captions:
-        del splits["val"]
+    if "val" in splits and ("test" not in splits or splits["test"].captions == splits["val"].captions):
+        splits["test"] = splits.pop("val")
     given = moments or {
         "train": (f"{stem}_train_release.jsonl", read_tvr),
         "val": (f"{stem}_val_release.jsonl", read_tvr),

@@ -248,7 +248,7 @@ class StoreIndex:
         from lancedb.index import BTree, IvfRq  # an optional extra
 
         rows = self._table.count_rows()
-        if rows >= _INDEX_FROM_ROWS and self._partitions() is None:
+        if rows >= _INDEX_FROM_ROWS and self.partitions() is None:
             partitions = 2 ** max(4, round(np.log2(rows / _ROWS_PER_PARTITION)))
             self._table.create_index("vector", config=IvfRq(distance_type="dot", num_partitions=partitions))
             self._table.create_index("video", config=BTree())
@@ -398,7 +398,7 @@ class StoreIndex:
         exact: bool,
     ) -> list[str]:
         """Videos by falling best row, at least those asked for as long as there are so many."""
-        partitions, limit = self._partitions(), max(_ROWS_AT_LEAST, _ROWS_PER_TOP * top)
+        partitions, limit = self.partitions(), max(_ROWS_AT_LEAST, _ROWS_PER_TOP * top)
         while True:
             search = self._table.search(vector, vector_column_name="vector").distance_type("dot").limit(limit)
             if exact or partitions is None:
@@ -423,7 +423,7 @@ class StoreIndex:
         wanted = columns or ["video", "k", "stamp", *FACTS, "start_s", "end_s", "vector"]
         return self._table.search().where(condition).select(wanted).to_arrow()
 
-    def _partitions(self) -> int | None:
+    def partitions(self) -> int | None:
         """The number of partitions of the search index; None when there is none yet."""
         for index in self._table.list_indices():
             if index.columns == ["vector"]:

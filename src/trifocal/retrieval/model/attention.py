@@ -6,7 +6,7 @@ No self-attention among prototypes and no feed-forward layer, on purpose: protot
 from collapsing (measured, see the method page): no residual around the last layer, because with it the shared P
 outweighs the video and one prototype wins every query; value and output maps that start as identities, so that a
 prototype is a mean of tokens in the space of the queries; and sharper logits at the start, so that it is not the mean
-of all. `slots` is the same with competition: the softmax runs over prototypes, so a token is claimed rather than shared.
+of all. `slots` is the same with competition: the softmax runs over prototypes, so tokens are claimed, not shared.
 """
 
 from __future__ import annotations
@@ -80,9 +80,10 @@ class CrossAttention(nn.Module):
             nn.init.eye_(self.value.weight)
             nn.init.eye_(self.output.weight)
 
-    def forward(self, prototypes: Tensor, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Prototypes (B, K, D) over tokens (B, V, D), bool mask (B, V): (B, K, D) and weights (B, heads, K, V)."""
-        q, k, v = self._split(self.query(prototypes)), self._split(self.key(tokens)), self._split(self.value(tokens))
+    def forward(self, prototypes: Tensor, video: VideoTokens) -> tuple[Tensor, Tensor]:
+        """Prototypes (B, K, D) over a video's V tokens: (B, K, D) and weights (B, heads, K, V)."""
+        q, mask = self._split(self.query(prototypes)), video.mask
+        k, v = self._split(video.project(self.key)), self._split(video.project(self.value))
         logits = q @ k.transpose(-1, -2) * (self.log_sharpness.exp() / math.sqrt(q.shape[-1]))  # (B, h, K, V)
         if mask is not None:
             logits = logits.masked_fill(~mask[:, None, None], -torch.inf)
@@ -98,7 +99,7 @@ class CrossAttention(nn.Module):
         return self.norm(out + prototypes if self.residual else out), weights
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, L, D/h)
+        return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)  # (B, h, L, D/h)
 
 
 class AttentionGenerator(nn.Module):
@@ -133,11 +134,10 @@ class AttentionGenerator(nn.Module):
 
     def forward(self, video: VideoTokens) -> PrototypeSet:
         """Prototypes of B videos with the last layer's attention."""
-        tokens = video.tokens
-        prototypes = self.prototypes.expand(tokens.shape[0], -1, -1)
+        prototypes = self.prototypes.expand(len(video.clips), -1, -1)
         weights = torch.empty(0)
         for layer in self.layers:
-            prototypes, weights = layer(prototypes, tokens, video.mask)
+            prototypes, weights = layer(prototypes, video)
         if self.join == "mean":
             return PrototypeSet(vectors=prototypes, attention=weights.mean(dim=1))
         strongest = weights.amax(dim=1)

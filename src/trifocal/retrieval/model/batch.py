@@ -8,7 +8,7 @@ training never touches frames again.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -74,8 +74,9 @@ class RetrievalBatch:
 
     def to(self, device: str | torch.device) -> Self:
         """The same batch on a device."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{n: None if t is None else t.to(device, non_blocking=True) for n, t in moved.items()})
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {n: None if t is None else t.to(device, non_blocking=True) for n, t in held.items()}
+        return type(self)(**moved)
 
 
 def _fits(
@@ -129,4 +130,5 @@ def uniform_clips(features: ArrayLike, *, count: int = 32) -> NDArray[np.float32
     edges = clip_edges(len(rows), count=count)
     first, last = edges[:-1], np.maximum(edges[1:], edges[:-1] + 1)
     sums = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0, dtype=np.float64)])  # (T+1, d)
-    return ((sums[last] - sums[first]) / (last - first)[:, None]).astype(np.float32)
+    means: NDArray[np.float32] = ((sums[last] - sums[first]) / (last - first)[:, None]).astype(np.float32)
+    return means

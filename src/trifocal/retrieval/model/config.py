@@ -17,6 +17,7 @@ from typing import Literal, Self, get_args, get_type_hints
 
 from trifocal._version import __version__
 from trifocal.errors import InvalidInput
+from trifocal.retrieval.model.windows import window_spans
 
 __all__ = ["RetrieverConfig"]
 
@@ -41,6 +42,7 @@ class RetrieverConfig:
         dropout: share of values dropped, of inputs and inside.
         clips: M, uniform clips a video is averaged to.
         window_max: longest window of clips that becomes a token (Q3); 32 of 32 clips gives all 528, 8 gives 228.
+        window_lengths: `all` up to the longest (the paper), or `geometric`, about three an octave (Q3).
         max_words: words kept of a query.
         max_frames: frames kept of a video, where frames are used.
         frame_branch: score also against one attention-pooled vector of the frames (Q2).
@@ -99,6 +101,7 @@ class RetrieverConfig:
     dropout: float = 0.2
     clips: int = 32
     window_max: int = 32
+    window_lengths: Literal["all", "geometric"] = "all"
     max_words: int = 77
     max_frames: int = 128
     frame_branch: bool = False
@@ -196,8 +199,8 @@ class RetrieverConfig:
 
     @property
     def window_count(self) -> int:
-        """V, the number of clip tokens: all windows of 1 to `window_max` clips."""
-        return sum(self.clips - width + 1 for width in range(1, self.window_max + 1))
+        """V, the number of clip tokens."""
+        return len(window_spans(self.clips, longest=self.window_max, lengths=self.window_lengths))
 
     @property
     def vectors(self) -> int:

@@ -47,7 +47,7 @@ def choose_covering(tokens: Tensor, *, k: int, weights: Tensor) -> Tensor:
     """
     unit = F.normalize(tokens.detach().float(), dim=-1)
     share = weights.to(unit) / weights.sum()
-    chosen = [_choose(part, k=k, share=share) for part in unit.split(_AT_ONCE)]
+    chosen = [_choose(part, k=k, share=share) for part in torch.split(unit, _AT_ONCE)]
     return torch.cat(chosen)
 
 
@@ -55,7 +55,7 @@ def _choose(unit: Tensor, *, k: int, share: Tensor) -> Tensor:
     alike = unit @ unit.transpose(1, 2)  # (B, V, V)
     covered = alike.new_full(alike.shape[:2], -1.0)
     video = torch.arange(len(unit), device=unit.device)
-    chosen = []
+    chosen: list[Tensor] = []
     for _ in range(k):
         gain = (alike - covered[:, None]).relu_() @ share  # (B, V)
         if chosen:  # a token whose twin is chosen gains 0 like the twin itself: never the same index twice
@@ -79,13 +79,13 @@ class CoverageGenerator(nn.Module):
 
     def forward(self, video: VideoTokens) -> PrototypeSet:
         """Prototypes of B videos with their spans."""
-        spans = video.spans
+        tokens, spans = video.project(), video.spans
         if self.training:
-            return PrototypeSet(vectors=video.tokens, spans=spans.expand(len(video.tokens), -1, -1))
+            return PrototypeSet(vectors=tokens, spans=spans.float().expand(len(tokens), -1, -1))
         length = spans[:, 1] - spans[:, 0]
-        chosen = choose_covering(video.tokens, k=self.prototypes, weights=1.0 / length)
+        chosen = choose_covering(tokens, k=self.prototypes, weights=1.0 / length)
         place = spans[chosen]  # (B, K, 2)
         order = (place[..., 0] * (place.amax() + 1) + place[..., 1]).argsort(dim=1, stable=True)
         chosen = chosen.gather(1, order)
         at = torch.arange(len(chosen), device=chosen.device)[:, None]
-        return PrototypeSet(vectors=video.tokens[at, chosen], spans=spans[chosen])
+        return PrototypeSet(vectors=tokens[at, chosen], spans=spans[chosen].float())

@@ -50,7 +50,7 @@ def adjacent_segments(clips: Tensor, *, k: int) -> Tensor:
         inner = cut & (place > 0) & (place < M)
         cheapest = (cost * 1e9).round().masked_fill(~inner, torch.inf).argmin(dim=1)
         cut[video, cheapest] = False
-    edges = cut.nonzero()[:, 1].unflatten(0, (B, k + 1))
+    edges = cut.nonzero()[:, 1].reshape(B, k + 1)
     return torch.stack([edges[:, :-1], edges[:, 1:]], dim=-1)
 
 

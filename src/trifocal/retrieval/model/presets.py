@@ -46,7 +46,7 @@ _LINEAR: Mapping[str, Any] = {
     "encoder": "linear",
     "pool_edges": True,
     "dropout": 0.0,
-    "window_max": 32,
+    "window_lengths": "geometric",
     "smooth_max": 0.05,
     "learn_temperature": True,
     "triplet_weight": 0.0,
@@ -62,7 +62,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "paper_residual": {**_PAPER, "residual_last": True, "identity_values": False, "sharpness": 1.0, "layers": 2},
         "default": {**_LINEAR, "generator": "coverage"},
         "merged": {**_LINEAR, "generator": "merged", "window_max": 1, "prototypes": 16},
-        "windows": {**_LINEAR, "generator": "tokens", "window_max": 32},
+        "windows": {**_LINEAR, "generator": "tokens", "window_lengths": "all"},
     }
 )
 """Fields of `RetrieverConfig` by the preset's name; the rest has the class's defaults."""

@@ -111,7 +111,9 @@ class PrototypeRetriever(nn.Module):
             self.video.load_state_dict(self.text.encoder.state_dict())
         self.generator = _generator(config)
         self.register_buffer(
-            "token_spans", window_spans(config.clips, longest=config.window_max), persistent=False
+            "token_spans",
+            window_spans(config.clips, longest=config.window_max, lengths=config.window_lengths),
+            persistent=False,
         )  # (V, 2)
         self.log_scale = nn.Parameter(
             torch.tensor(math.log(1 / config.temperature)), requires_grad=config.learn_temperature
@@ -132,19 +134,10 @@ class PrototypeRetriever(nn.Module):
                 remedy=f"Give (B, {self.config.clips}, {self.config.video_dim}).",
             )
         encoded = self.video.contextualise(self.video.embed(clips))  # (B, M, D)
-        tokens, spans = span_means(encoded, self.token_spans), self.token_spans
         if not self.config.frame_tokens:
-            return VideoTokens(clips=encoded, tokens=tokens, spans=spans)
+            return VideoTokens(clips=encoded, spans=self.token_spans)
         shots, mask = self._encode_frames(frames, mask)
-        count = mask.sum(dim=1, keepdim=True)
-        first = torch.arange(shots.shape[1], device=clips.device) * (self.config.clips / count)  # (B, F)
-        each = torch.stack([first, first + self.config.clips / count], dim=-1).clamp(max=self.config.clips)
-        return VideoTokens(
-            clips=encoded,
-            tokens=torch.cat([tokens, shots], dim=1),
-            spans=torch.cat([spans.expand(len(clips), -1, -1).to(each), each], dim=1),
-            mask=torch.cat([mask.new_ones(tokens.shape[:2]), mask], dim=1),
-        )
+        return VideoTokens(clips=encoded, spans=self.token_spans, frames=shots, frame_mask=mask)
 
     def prototypes_of(self, video: VideoTokens) -> PrototypeSet:
         """Prototypes of any length, with the whole video's direction mixed in where the configuration says so."""
@@ -363,7 +356,7 @@ class PrototypeRetriever(nn.Module):
     def _output(self, queries: Tensor, made: PrototypeSet, batch: RetrievalBatch) -> RetrieverOutput:
         c = self.config
         q, p = F.normalize(queries, dim=-1), F.normalize(made.vectors, dim=-1)
-        cosines = (q @ p.flatten(0, 1).T).unflatten(1, p.shape[:2])  # (N, B, K)
+        cosines = torch.unflatten(q @ p.flatten(0, 1).T, 1, tuple(p.shape[:2]))  # (N, B, K)
         scores = _maximum(cosines, width=c.smooth_max if self.training else 0.0)
         whole = self._frame_vectors(batch.frames, batch.frame_mask)
         if whole is not None:
@@ -381,7 +374,7 @@ class PrototypeRetriever(nn.Module):
             if c.retrieval == "cosine":
                 logits = out.scores * self.log_scale.exp().clamp(max=100.0)
             else:
-                dots = (queries @ made.vectors.flatten(0, 1).T).unflatten(1, made.vectors.shape[:2])
+                dots = torch.unflatten(queries @ made.vectors.flatten(0, 1).T, 1, tuple(made.vectors.shape[:2]))
                 logits = _maximum(dots, width=0.0)
             loss = loss + c.nce_weight * L.info_nce(logits, batch.owner)
         if c.triplet_weight > 0:
@@ -406,18 +399,16 @@ class PrototypeRetriever(nn.Module):
         c = self.config
         partner = L.partners(len(batch), device=batch.owner.device)
         if c.mixing == "concatenate":
-            tokens = torch.cat([video.tokens, video.tokens[partner]], dim=1)  # (B, 2V, D)
-            mask = None if video.mask is None else torch.cat([video.mask, video.mask[partner]], dim=1)
-            mixed = VideoTokens(clips=video.clips, tokens=tokens, spans=video.spans, mask=mask)
-            first = tokens.new_zeros(tokens.shape[1])
-            first[: video.tokens.shape[1]] = 1.0
-            first = first.expand(len(batch), -1)  # (B, 2V), how far a token is of the first video
+            mixed = video.beside(video.of(partner))
+            windows, frames = len(video.spans), 0 if video.frames is None else video.frames.shape[1]
+            sides = [1.0] * windows + [0.0] * windows + [1.0] * frames + [0.0] * frames
+            first = video.clips.new_tensor(sides).expand(len(batch), -1)  # (B, 2V), how far a token is of the first
         else:
-            place = torch.arange(c.clips, device=tokens_device(video))
+            place = torch.arange(c.clips, device=video.clips.device)
             start = torch.randint(c.clips, (len(batch), 1), device=place.device)
             keep = ((place - start) % c.clips) < c.clips // 2  # (B, M): half the clips, in one piece on a circle
             clips = torch.where(keep[..., None], video.clips, video.clips[partner])
-            mixed = VideoTokens(clips=clips, tokens=span_means(clips, self.token_spans), spans=self.token_spans)
+            mixed = dataclasses.replace(video, clips=clips, frames=None, frame_mask=None)
             first = span_means(keep[..., None].to(clips), self.token_spans)[..., 0]
         made = self.prototypes_of(mixed)
         assert made.attention is not None  # the configuration allows guidance for generators that attend only
@@ -462,11 +453,6 @@ class PrototypeRetriever(nn.Module):
             self.train(before)
 
 
-def tokens_device(video: VideoTokens) -> torch.device:
-    """Where a video's tokens live."""
-    return video.tokens.device
-
-
 def _maximum(cosines: Tensor, *, width: float) -> Tensor:
     """Over the last axis; `width` > 0 gives width·logsumexp(x/width), which lets near winners learn too."""
     return width * torch.logsumexp(cosines / width, dim=-1) if width else cosines.amax(dim=-1)
@@ -477,7 +463,7 @@ class _TokensGenerator(nn.Module):
 
     def forward(self, video: VideoTokens) -> PrototypeSet:
         """The tokens themselves with their spans."""
-        return PrototypeSet(vectors=video.tokens, spans=video.spans.expand(len(video.tokens), -1, -1).float())
+        return PrototypeSet(vectors=video.project(), spans=video.all_spans())
 
 
 def _generator(config: RetrieverConfig) -> nn.Module:

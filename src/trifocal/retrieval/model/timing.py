@@ -57,7 +57,7 @@ def clip_times(times_s: ArrayLike, *, count: int, start_s: float, end_s: float) 
 
 def clip_shares(made: PrototypeSet, video: VideoTokens, *, clips: int) -> Tensor:
     """What each prototype takes from each clip: (B, K, M), rows of sum 1."""
-    place = torch.arange(clips, device=video.tokens.device)
+    place = torch.arange(clips, device=video.clips.device)
 
     def covered(spans: Tensor) -> Tensor:
         """Share of each span that falls on each clip: (..., M)."""
@@ -66,7 +66,7 @@ def clip_shares(made: PrototypeSet, video: VideoTokens, *, clips: int) -> Tensor
         return inside / inside.sum(dim=-1, keepdim=True).clamp(min=1e-12)
 
     if made.attention is not None:
-        return made.attention.float() @ covered(video.spans.float())
+        return made.attention.float() @ covered(video.all_spans())
     assert made.spans is not None  # a set has one of the two
     return covered(made.spans.float())
 

@@ -1,0 +1,86 @@
+"""Names of action classes: AVA's pbtxt, or JSON.
+
+JSON is an object of names by number (`{"1": "bend"}`), a list of `{"id": 1, "name": "bend"}`, or a list of names, which
+are numbered from 1.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from trifocal.action.data.formats.rows import read_json, read_text, wrong
+from trifocal.action.labels import LabelMap
+from trifocal.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+__all__ = ["numbered", "read_label_map"]
+
+_NAME = re.compile(r"^name\s*:\s*(?:\"(.*)\"|'(.*)')$")
+_ID = re.compile(r"^(?:id|label_id)\s*:\s*(\d+)$")
+
+
+def read_label_map(path: Path) -> LabelMap:
+    """The classes of a label map file.
+
+    Raises:
+        InvalidInput: not such a file; the message names the line or the entry.
+    """
+    pairs = _json_pairs(path) if path.suffix.lower() == ".json" else _pbtxt_pairs(path)
+    if not pairs:
+        raise wrong(path, "line 1", "there is no class in it", "Give a label map in pbtxt or JSON.")
+    ordered = sorted(pairs)
+    try:
+        return LabelMap(tuple(name for _, name in ordered), tuple(number for number, _ in ordered))
+    except InvalidInput as error:
+        raise InvalidInput(f"{path.name}: {error.message}", remedy=error.remedy) from error
+
+
+def numbered(ids: Iterable[int]) -> LabelMap:
+    """Classes that have only numbers."""
+    listed = tuple(sorted(set(ids)))
+    return LabelMap(tuple(f"action {number}" for number in listed), listed)
+
+
+def _json_pairs(path: Path) -> list[tuple[int, str]]:
+    value = read_json(path)
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return list(enumerate(value, start=1))
+    entries = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else [])
+    pairs = []
+    for key, one in entries:
+        number, name = (one.get("id"), one.get("name")) if isinstance(one, dict) else (key, one)
+        if not str(number).isdigit() or not isinstance(name, str):
+            raise wrong(path, f"entry {key}", f"it is {one!r}", 'Give {"1": "name"} or [{"id": 1, "name": "name"}].')
+        pairs.append((int(str(number)), name))
+    return pairs
+
+
+def _pbtxt_pairs(path: Path) -> list[tuple[int, str]]:
+    pairs: list[tuple[int, str]] = []
+    name: str | None = None
+    number: int | None = None
+    inside = False
+    for place, line in enumerate(read_text(path).splitlines(), start=1):
+        text = line.partition("#")[0].strip()
+        if text.endswith("{"):
+            inside, name, number = True, None, None
+        elif text == "}":
+            if not inside or name is None or number is None:
+                raise wrong(path, f"line {place}", "an item ends without a name or an id", "Give both in each item.")
+            pairs.append((number, name))
+            inside = False
+        elif named := _NAME.match(text):
+            name = named.group(1) if named.group(1) is not None else named.group(2)
+        elif counted := _ID.match(text):
+            number = int(counted.group(1))
+        elif text and not (inside and ":" in text):
+            raise wrong(
+                path, f"line {place}", f"it says {text[:40]!r}", 'Give items such as item { name: "bend" id: 1 }.'
+            )
+    if inside:
+        raise wrong(path, "its end", "the last item is not closed", "Add the closing brace.")
+    return pairs

@@ -1,0 +1,181 @@
+"""`trifocal labels`: look at label files of actions, draw them on their videos, turn one format into another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trifocal.cli.output import Format, FormatOption, number, plain, print_json, stderr, stdout, visible, writing
+from trifocal.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from trifocal.action.data.check import LabelReport
+    from trifocal.action.labels import Labels
+
+app = typer.Typer(help="Check, draw and convert labels of actions.", no_args_is_help=True, rich_markup_mode="markdown")
+
+LabelsArgument = Annotated[Path, typer.Argument(help="A label file; for CVAT also a folder of XML files.")]
+KindOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kind", "-k", help="trifocal, ava, ava-json, cvat, coco or tubes.", show_default="told from the file"
+    ),
+]
+MapOption = Annotated[Path | None, typer.Option("--label-map", help="Names of the classes: pbtxt or JSON.")]
+ExcludedOption = Annotated[Path | None, typer.Option(help="AVA: a csv of seconds to leave out.")]
+RateOption = Annotated[
+    float | None, typer.Option(help="Frames per second, where the file does not tell.", show_default="25")
+]
+VideosOption = Annotated[Path | None, typer.Option("--videos", help="The folder of the videos.")]
+StartOption = Annotated[
+    float, typer.Option("--start", help="The videos' second that is the labels' second 0; AVA's clips: -900.")
+]
+
+
+def load(path: Path, kind: str | None, label_map: Path | None, excluded: Path | None, rate: float | None) -> Labels:
+    """Read labels as every verb names them.
+
+    Raises:
+        InvalidInput: an unknown format, or a wrong file.
+    """
+    from trifocal.action.data.formats import FORMATS, read_labels
+
+    if kind is not None and kind not in FORMATS:
+        raise InvalidInput(f"the format is {kind!r}", remedy=f"Give one of {', '.join(FORMATS)}.")
+    return read_labels(path, kind=kind, label_map=label_map, excluded=excluded, rate=rate)  # type: ignore[arg-type]
+
+
+@app.command()
+def check(
+    labels: LabelsArgument,
+    kind: KindOption = None,
+    label_map: MapOption = None,
+    excluded: ExcludedOption = None,
+    rate: RateOption = None,
+    videos: VideosOption = None,
+    start: StartOption = 0.0,
+    format_: FormatOption = Format.HUMAN,
+) -> None:
+    """Count what labels hold, and tell what cannot be right: boxes outside, without area or twice, times after the end.
+
+    Leaves with 1 when something is wrong.
+    """
+    from trifocal.action.data.check import check_labels
+    from trifocal.action.data.clips import VideoFolder
+
+    read = load(labels, kind, label_map, excluded, rate)
+    if videos is None:
+        report = check_labels(read)
+    else:
+        with VideoFolder(videos) as frames:
+            report = check_labels(read, frames=frames, start_s=start)
+    if format_ is Format.JSON:
+        print_json(report.to_dict())
+    else:
+        _print(report)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def _print(report: LabelReport) -> None:
+    from rich.table import Table
+
+    out = stdout()
+    facts = (
+        number(report.videos, "video"),
+        number(report.tracks, "track"),
+        f"{report.boxes} boxes in {number(report.frames, 'frame')}",
+    )
+    out.print(", ".join(facts), markup=False)
+    if report.empty_frames:
+        out.print(f"{number(report.empty_frames, 'frame')} looked at without anybody", markup=False)
+    if report.without_action:
+        out.print(f"{report.without_action} boxes without an action", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name, side in (("class", "left"), ("boxes", "right"), ("videos", "right")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    for name, count in report.boxes_of_class.items():
+        table.add_row(plain(name), str(count), str(report.videos_of_class[name]))
+    out.print(table)
+    for kind, count in Counter(problem.kind for problem in report.problems).items():
+        out.print(f"\n{kind}: {number(count, 'video')}", style="bold", markup=False)
+        for problem in [one for one in report.problems if one.kind == kind][:10]:
+            out.print(
+                f"  {visible(problem.video)}: {problem.count} rows, {visible(problem.text)}",
+                markup=False,
+                soft_wrap=True,
+            )
+    if not report.problems:
+        out.print("\nnothing is wrong")
+
+
+@app.command()
+def draw(
+    labels: LabelsArgument,
+    videos: Annotated[Path, typer.Option("--videos", help="The folder of the videos.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write (JPEG).")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many frames.")] = 12,
+    video: Annotated[str | None, typer.Option(help="Of this video alone.", show_default="all")] = None,
+    kind: KindOption = None,
+    label_map: MapOption = None,
+    rate: RateOption = None,
+    start: StartOption = 0.0,
+) -> None:
+    """Draw labelled frames with their boxes and actions, evenly spread, on one sheet."""
+    import numpy as np
+
+    from trifocal import video as media
+    from trifocal.action.data.check import draw_labels
+    from trifocal.action.data.clips import VideoFolder
+
+    read = load(labels, kind, label_map, None, rate)
+    chosen = read.only([video]) if video is not None else read
+    places = [(one, int(index)) for one in chosen.videos for index in np.unique(one.indices)]
+    if not places:
+        raise InvalidInput("there is no labelled box to draw", remedy="Give labels with boxes.")
+    picked = [
+        places[i] for i in np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int))
+    ]
+    with VideoFolder(videos) as frames:
+        pictures = [
+            draw_labels(one, index=index, names=read.classes.names, frames=frames, start_s=start)
+            for one, index in picked
+        ]
+    texts = [visible(f"{one.video} {index}") for one, index in picked]
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    media.write_jpeg(out, media.contact_sheet(pictures, labels=texts))
+    stderr().print(f"wrote {visible(str(out))}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def convert(
+    labels: LabelsArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="What to write; for several videos as CVAT, a folder.")],
+    to: Annotated[str, typer.Option("--to", help="trifocal, ava, cvat or coco.")] = "trifocal",
+    kind: KindOption = None,
+    label_map: MapOption = None,
+    excluded: ExcludedOption = None,
+    rate: RateOption = None,
+    videos: VideosOption = None,
+    split: Annotated[str | None, typer.Option(help="Only this split, such as train0.")] = None,
+) -> None:
+    """Turn labels of one format into another. Pickles of JHMDB, UCF101-24 and MultiSports are read without running them.
+
+    Formats that count in pixels need the size of pictures; where the labels do not tell it, give --videos.
+    """
+    from trifocal.action.data.clips import VideoFolder
+    from trifocal.action.data.formats import write_labels
+
+    read = load(labels, kind, label_map, excluded, rate)
+    read = read.split(split) if split is not None else read
+    if videos is not None:
+        with VideoFolder(videos) as frames:
+            read = read.measured({one.video: frames.size(one) for one in read.videos if not one.measured})
+    if to not in ("trifocal", "ava", "cvat", "coco"):
+        raise InvalidInput(f"nothing writes {to!r}", remedy="Give trifocal, ava, cvat or coco.")
+    write_labels(read, out, kind=to)  # type: ignore[arg-type]
+    stderr().print(f"wrote {number(len(read), 'video')} to {visible(str(out))}", markup=False, soft_wrap=True)

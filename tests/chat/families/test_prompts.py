@@ -1,0 +1,212 @@
+"""Prompts of more than one video, with pictures among them, family by family where they differ in form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tests.chat.families.conftest import (
+    CASES,
+    END,
+    IMAGE,
+    SIDE,
+    START,
+    VIDEO,
+    Case,
+    Inputs,
+    internvl_prompt,
+    smolvlm_prompt,
+)
+
+from trifocal.chat.accelerate import accelerate
+from trifocal.chat.families import family_of
+from trifocal.chat.hooks.spans import Call, VideoSpan
+from trifocal.errors import ModelError
+
+HALF: dict[str, Any] = {"budget": 0.5, "root_level": 0}
+TILE = [IMAGE] * (SIDE * SIDE)
+
+
+def named(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
+
+
+def locate(case: Case, inputs: Inputs) -> tuple[VideoSpan, ...]:
+    model = case.model()
+    arguments: dict[str, Any] = {name: value for name, value in inputs.items() if name != "input_ids"}
+    return family_of(model).locate(Call(inputs["input_ids"], arguments, model.config))
+
+
+def follows(model: Any, inputs: Inputs, *, layer: int) -> list[tuple[int, int, int]]:
+    """The grids found; generating step by step must equal one forward of the longer prompt."""
+    options: dict[str, Any] = {
+        "do_sample": False,
+        "output_logits": True,
+        "return_dict_in_generate": True,
+        "suppress_tokens": [IMAGE, VIDEO],
+    }
+    with torch.no_grad(), accelerate(model, layer=layer, **HALF) as handle:
+        made = model.generate(**inputs, max_new_tokens=4, min_new_tokens=4, **options)
+        longer = {**inputs, "input_ids": made.sequences[:, :-1]}
+        for key, fill in (("attention_mask", 1), ("mm_token_type_ids", 0)):
+            if key in inputs:
+                longer[key] = torch.nn.functional.pad(inputs[key], (0, 3), value=fill)
+        at_once = model(**longer).logits[:, -4:]
+        assert handle.usage is not None
+        grids = [video.span.grid for video in handle.usage.videos]
+    assert torch.allclose(torch.stack(made.logits, 1), at_once, atol=2e-5, rtol=1e-4)
+    return grids
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def test_pictures_and_two_videos_of_a_qwen(name: str, layer: int) -> None:
+    case = named(name)
+    first, second = case.inputs(1, before=3, after=2, frames=2), case.inputs(2, before=4, after=3, frames=3)
+    picture = torch.tensor([[5, START, *[IMAGE] * (SIDE * SIDE // 2), END, 6]])
+    ids = torch.cat([picture, first["input_ids"], second["input_ids"]], dim=1)
+    kinds = torch.where(ids == VIDEO, 2, 0) + torch.where(ids == IMAGE, 1, 0)
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": kinds.int(),
+        "pixel_values": first["pixel_values_videos"][: SIDE * SIDE * 2],
+        "image_grid_thw": torch.tensor([[1, SIDE, SIDE * 2]]),
+        "pixel_values_videos": torch.cat([first["pixel_values_videos"], second["pixel_values_videos"]]),
+        "video_grid_thw": torch.cat([first["video_grid_thw"], second["video_grid_thw"]]),
+    }
+    assert follows(case.model(), inputs, layer=layer) == [(2, SIDE, SIDE), (3, SIDE, SIDE)]
+
+
+def test_two_adjacent_videos_of_llava() -> None:
+    case = named("llava_onevision")
+    one = [VIDEO] * (3 * SIDE * SIDE + 1)
+    ids = torch.tensor([[1, 2, *one, *one, 3, 4, 5]])
+    pixels = torch.cat([case.inputs(seed)["pixel_values_videos"] for seed in (1, 2)])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values_videos": pixels}
+    found = locate(case, inputs)
+    assert [int(span.cells[0]) for span in found] == [2, 2 + len(one)]
+    inputs.pop("pixel_values_videos")
+    with pytest.raises(ModelError, match="98 video tokens in a row are not a number of frames of 4×4 and 1 behind"):
+        locate(case, inputs)
+
+
+def test_two_videos_apart_of_llava() -> None:
+    case = named("llava_onevision")
+    one = [VIDEO] * (3 * SIDE * SIDE + 1)
+    ids = torch.tensor([[1, 2, *one, 7, *one, 3, 4, 5]])
+    pixels = torch.cat([case.inputs(seed)["pixel_values_videos"] for seed in (1, 2)])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values_videos": pixels}
+    assert follows(case.model(), inputs, layer=2) == [(3, SIDE, SIDE)] * 2
+
+
+def frames_of(prompt: Any, count: int, seed: int = 0) -> list[int]:
+    inputs: Inputs = prompt(torch.Generator().manual_seed(seed), [], [], count)
+    ids: list[int] = inputs["input_ids"][0].tolist()
+    return ids
+
+
+def starts(case: Case, ids: list[int]) -> list[tuple[int, int]]:
+    """First place and number of frames of each video found."""
+    return [(int(span.cells[0]), span.grid[0]) for span in locate(case, {"input_ids": torch.tensor([ids])})]
+
+
+def test_internvl_tells_videos_from_pictures() -> None:
+    case, video = named("internvl"), frames_of(internvl_prompt, 3)
+    step = len(video) // 3
+    # A video; a picture of one tile with a question behind; a picture of five tiles.
+    assert starts(case, [1, 2, *video, 3]) == [(6, 3)]
+    assert starts(case, [1, START, *TILE, END, *range(1, 30), 4]) == []
+    assert starts(case, [1, START, *TILE * 5, END, 4]) == []
+    assert starts(case, [START, *TILE * 5, END, 9, *video]) == [(6 + 5 * len(TILE) + 1, 3)]
+    # Two videos in a row count their frames from 1 again.
+    assert starts(case, [1, 2, *video, *video, 3]) == [(6, 3), (6 + len(video), 3)]
+    assert starts(case, [*video, *frames_of(internvl_prompt, 2)]) == [(4, 3), (4 + 3 * step, 2)]
+    # Far apart is another one.
+    assert starts(case, [*video, *range(1, 30), *video]) == [(4, 3), (4 + len(video) + 29, 3)]
+
+
+def test_smolvlm_tells_videos_from_tiles() -> None:
+    case, video = named("smolvlm"), frames_of(smolvlm_prompt, 3)
+    tiles = [START, 40, *TILE, START, 41, *TILE, 3, START, 42, *TILE, START, 43, *TILE, 3, 3, START, 44, *TILE, START]
+    assert starts(case, [1, *tiles, 2]) == []
+    assert starts(case, [1, *video, 2]) == [(6, 3)]
+    assert starts(case, [*video, *range(1, 40), *video]) == [(5, 3), (5 + len(video) + 39, 3)]
+    assert starts(case, [1, *tiles, *range(1, 40), *video]) == [(1 + len(tiles) + 39 + 5, 3)]
+
+
+def test_videollama3_with_dropped_tokens_is_refused() -> None:
+    case = named("video_llama_3")
+    inputs = case.inputs()
+    mask = inputs["video_compression_mask"].clone()
+    mask[3] = False
+    with pytest.raises(ModelError, match="use_token_compression=False"):
+        locate(case, {**inputs, "video_compression_mask": mask})
+    sizes = {name: value for name, value in inputs.items() if name != "video_merge_sizes"}
+    with pytest.raises(ModelError, match="video_merge_sizes has 0 entries for 1 videos"):
+        locate(case, sizes)
+
+
+def test_grids_must_come_with_video_tokens() -> None:
+    case = named("qwen2_vl")
+    inputs = case.inputs()
+    with pytest.raises(ModelError, match="48 video tokens and no video_grid_thw"):
+        locate(case, {"input_ids": inputs["input_ids"]})
+    wrong = {**inputs, "video_grid_thw": torch.tensor([[2, 8, 8]])}
+    with pytest.raises(ModelError, match="48 video tokens and the grids of the videos have 2×4×4"):
+        locate(case, wrong)
+
+
+def test_features_may_come_in_advance() -> None:
+    """`mm_encoder_outputs` in the place of pixels, as `generate` itself passes them."""
+    for case in CASES:
+        if case.name == "idefics3":
+            continue  # takes pixels only
+        model, inputs = case.model(), case.inputs()
+        pixels = {name for name in inputs if name.startswith(("pixel", "video_"))}
+        given = {name: inputs[name] for name in pixels if name != "video_compression_mask"}
+        kind = "image" if "pixel_values" in inputs else "video"
+        with torch.no_grad(), accelerate(model, **HALF):
+            expected = model(**inputs).logits
+            made = getattr(model.model, f"get_{kind}_features")(**given, return_dict=True)
+            rest = {name: value for name, value in inputs.items() if name not in pixels}
+            grids = {name: value for name, value in given.items() if case.mrope and name == "video_grid_thw"}
+            found = model(**rest, **grids, mm_encoder_outputs={kind: made}).logits
+        assert torch.equal(found, expected), case.name
+
+
+def test_deepstack_features_are_merged_as_the_video_is() -> None:
+    """Merging in front of the layer behind which features are added, against adding them by hand."""
+    case = named("qwen3_vl")
+    model, inputs = case.model(), case.inputs()
+    seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def note(index: int) -> Any:
+        def hook(_module: Any, args: tuple[Any, ...], output: torch.Tensor) -> None:
+            seen[index] = (args[0], output)
+
+        return hook
+
+    with torch.no_grad(), accelerate(model, layer=1, **HALF) as handle:
+        handles = [layer.register_forward_hook(note(index)) for index, layer in enumerate(handle.text_model.layers)]  # type: ignore[arg-type]
+        pixels = {"pixel_values_videos": inputs["pixel_values_videos"], "video_grid_thw": inputs["video_grid_thw"]}
+        features = model.model.get_video_features(**pixels, return_dict=True).deepstack_features
+        model(**inputs)
+        for each in handles:
+            each.remove()
+    assert handle.usage is not None
+    (video,) = handle.usage.videos
+    added = seen[2][0] - seen[1][1]
+    stacked = features[1][0].view(*video.span.grid, -1)
+    text = torch.ones(added.shape[1], dtype=torch.bool)
+    text[video.columns] = False
+    assert torch.equal(added[0, text], torch.zeros_like(added[0, text]))
+    for token in range(len(video.columns)):
+        members = video.tokens.assignment == token
+        weights = video.tokens.cell_weights[members]
+        expected = (stacked[members] * weights[:, None]).sum(0)
+        assert torch.allclose(added[0, video.columns[token]], expected, atol=1e-5)
+    # In front of it, the first features went in whole.
+    full = seen[1][0]
+    assert full.shape[1] == seen[1][1].shape[1] == added.shape[1]

@@ -1,0 +1,128 @@
+"""From a folder to answers, and what a model's files are known by."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from trifocal.chat import load_chat
+from trifocal.chat.hf import load as loading
+from trifocal.chat.hf.chat import HFChat
+from trifocal.chat.hf.config import HFChatConfig
+from trifocal.chat.hf.load import fingerprint
+from trifocal.chat.prefix import PrefixStore
+from trifocal.errors import InvalidInput, ModelError, WeightsUnavailable
+from trifocal.video import Frames
+
+
+@pytest.fixture(scope="module")
+def folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_model: Callable[[str], Any],
+    make_tokenizer: Callable[[str], PreTrainedTokenizerFast],
+) -> Path:
+    """A tiny Qwen2-VL as people keep models."""
+    path = tmp_path_factory.mktemp("model")
+    make_model("qwen2_vl").save_pretrained(path)
+    make_tokenizer("qwen2_vl").save_pretrained(path)
+    settings = {"size": {"shortest_edge": 1024, "longest_edge": 1024}}
+    (path / "preprocessor_config.json").write_text(json.dumps(settings))
+    return path
+
+
+def test_a_folder_answers_as_the_model_in_memory(
+    folder: Path, make_chat: Callable[..., HFChat], frames: Frames, tmp_path: Path
+) -> None:
+    config = HFChatConfig(decoding=make_chat("qwen2_vl").config.decoding)
+    merging: dict[str, Any] = {"method": "sttm", "budget": 0.5, "layer": 2}
+    loaded = load_chat(str(folder), config=config, store=PrefixStore(folder=tmp_path), **merging)
+    expected = make_chat("qwen2_vl", **merging).ask(frames, "What is it?")
+    answer = loaded.ask(frames, "What is it?")
+    assert (answer.text, answer.evidence) == (expected.text, expected.evidence)
+    assert answer.model == str(folder)
+    again = load_chat(folder, config=config, store=PrefixStore(folder=tmp_path), **merging)
+    assert isinstance(again, HFChat)
+    assert again.ask(frames, "What is it?").tokens.cached > 0
+    assert again.store.stats.from_disk == 1
+
+
+def test_the_number_format_can_be_chosen(folder: Path, frames: Frames) -> None:
+    loaded = load_chat(folder, dtype="bfloat16")
+    assert isinstance(loaded, HFChat)
+    assert loaded.engine.dtype == torch.bfloat16
+    assert loaded.ask(frames, "What is it?").tokens.answer > 0
+
+
+def copied(folder: Path, to: Path) -> Path:
+    to.mkdir()
+    for path in folder.iterdir():
+        (to / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+def test_security_11_a_changed_file_is_another_model(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fingerprint(folder)
+    assert first == fingerprint(copied(folder, tmp_path / "copy"))
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        other = copied(folder, tmp_path / f"other-{name}")
+        contents = bytearray((other / name).read_bytes())
+        contents[len(contents) // 2] ^= 1
+        (other / name).write_bytes(contents)
+        assert fingerprint(other) != first, name
+    # A file too large to hash whole is known by stretches of it, its size and its time.
+    monkeypatch.setattr(loading, "_SAMPLE", 64)
+    monkeypatch.setattr(loading, "_SAMPLES", 4)
+    sampled = fingerprint(folder)
+    assert sampled != first
+    file = folder / "model.safetensors"
+    times = file.stat()
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns + 10**9))
+    assert fingerprint(folder) != sampled
+
+
+def test_a_link_of_the_hub_is_known_by_its_name(tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
+    blobs.mkdir()
+    snapshot.mkdir()
+    prints = []
+    for name in ("a" * 64, "b" * 64):
+        (blobs / name).write_bytes(b"the same")
+        (snapshot / "model.safetensors").unlink(missing_ok=True)
+        (snapshot / "model.safetensors").symlink_to(blobs / name)
+        prints.append(fingerprint(snapshot))
+    assert prints[0] != prints[1]
+
+
+def test_folders_that_hold_no_such_model(folder: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        load_chat(empty)
+    (empty / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(ModelError, match="is a llama model"):
+        load_chat(empty)
+    (empty / "config.json").write_text('{"model_type": "unheard-of"}')
+    with pytest.raises(ModelError, match="not one that transformers knows"):
+        load_chat(empty)
+    weightless = copied(folder, tmp_path / "weightless")
+    (weightless / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_chat(weightless)
+    with pytest.raises(WeightsUnavailable):
+        load_chat(tmp_path / "nowhere")
+
+
+def test_options_that_do_not_exist(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match="no option bugdet"):
+        load_chat(folder, method="sttm", bugdet=0.3)
+    with pytest.raises(InvalidInput, match="budget given and no method"):
+        load_chat(folder, budget=0.3)
