@@ -28,6 +28,12 @@ def ask(
         list[float] | None, typer.Option(help="Share of the video's tokens that is kept; repeatable.")
     ] = None,
     layer: Annotated[int, typer.Option(min=0, help="Before which layer tokens are merged.")] = 2,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE for the method in place of a budget, such as spatial_threshold=0.85; repeatable."
+        ),
+    ] = None,
     likelihood: Annotated[
         bool, typer.Option("--likelihood", help="Compare how likely each option's words are; for very small models.")
     ] = False,
@@ -46,12 +52,19 @@ def ask(
 
     items = read_benchmark(benchmark, annotations, videos=videos)[:limit]
     stderr().print(f"{number(len(items), 'question')} of {number(len({item.video for item in items}), 'video')}")
+    given = _options(option or [])
     rows = []
-    for named, share in _runs(method or ["none"], budget or []):
-        options: dict[str, Any] = {} if named == "none" else _merging(model, named, share, layer)
-        chat = load_chat(model, **options)
-        folder = out / benchmark / (named if share is None else f"{named}-{share:g}")
-        settings = {"model": model, "method": named, "budget": share, "layer": None if named == "none" else layer}
+    for named, share in _runs(method or ["none"], budget or [], free=bool(given)):
+        merging: dict[str, Any] = {} if named == "none" else {**given, **({} if share is None else {"budget": share})}
+        chat = load_chat(model, **({} if named == "none" else _merging(model, named, merging, layer)))
+        parts = [named, *(f"{name}-{value}" for name, value in merging.items())]
+        folder = out / benchmark / "_".join(parts)
+        settings = {
+            "model": model,
+            "method": named,
+            "budget": share if share is not None else " ".join(f"{name}={value}" for name, value in merging.items()),
+            "layer": None if named == "none" else layer,
+        }
         with count_progress(folder.name, "questions") as bar:
             ask_benchmark(
                 benchmark,
@@ -73,24 +86,39 @@ def ask(
     stdout().print(table(rows), markup=False, soft_wrap=True)
 
 
-def _runs(methods: list[str], budgets: list[float]) -> list[tuple[str, float | None]]:
-    """Every method with every budget; `none` once."""
+def _runs(methods: list[str], budgets: list[float], *, free: bool) -> list[tuple[str, float | None]]:
+    """Every method with every budget; `none` once, and once each where options stand in a budget's place."""
     out: list[tuple[str, float | None]] = []
     for name in methods:
-        if name == "none":
+        if name == "none" or (free and not budgets):
             out.append((name, None))
         elif not budgets:
-            raise InvalidInput(f"{name} needs a budget", remedy="Add --budget 0.3, or several.")
+            raise InvalidInput(f"{name} needs a budget", remedy="Add --budget 0.3, or several, or --option.")
         else:
             out.extend((name, share) for share in budgets)
     return out
 
 
-def _merging(model: str, method: str, budget: float | None, layer: int) -> dict[str, Any]:
+def _options(words: list[str]) -> dict[str, Any]:
+    """NAME=VALUE, numbers as numbers."""
+    out: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name or not text:
+            raise InvalidInput(f"--option is {word}", remedy="Give NAME=VALUE, such as spatial_threshold=0.85.")
+        try:
+            value: Any = int(text) if text.lstrip("-").isdecimal() else float(text)
+        except ValueError:
+            value = text
+        out[name] = value
+    return out
+
+
+def _merging(model: str, method: str, options: dict[str, Any], layer: int) -> dict[str, Any]:
     """What `load_chat` takes for merging: the default model does it before its first layer."""
     if model != "default":
-        return {"method": method, "budget": budget, "layer": layer}
+        return {"method": method, "layer": layer, **options}
     from trifocal.chat.small_chat import SmallChatConfig
     from trifocal.merging import configure
 
-    return {"config": SmallChatConfig(merge=configure(method, budget=budget))}
+    return {"config": SmallChatConfig(merge=configure(method, **options))}

@@ -126,7 +126,8 @@ def test_likelihood_takes_the_likeliest_option(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "option"),
     [
-        ("B", 1), ("B.", 1), ("(C) cat", 2), ("b", None), ("A hot dog", 1), ("A running animal", 0), ("The answer is C", 2), ("Answer: (B)", 1),
+        ("B", 1), ("B.", 1), ("(C) cat", 2), ("b", None), ("A hot dog", 1), ("A running animal", 0),
+        ("The answer is C", 2), ("Answer: (B)", 1),
         ("I think it is a cat.", 2), ("a hot dog", 1), ("a dog and a cat", None), ("", None), ("D", None),
         ("Because of this, the best option is b.", 1),
     ],

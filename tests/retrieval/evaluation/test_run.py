@@ -63,13 +63,9 @@ def test_the_figures_are_those_of_the_scores() -> None:
 
 def test_equal_videos_tie_and_are_told() -> None:
     rows = np.ones((4, 8), np.float32)
-    captions = CaptionSet(tuple(Caption(f"{n}", f"v{n}", "t") for n in range(3)))
-    data = RetrievalData(
-        "same",
-        ArrayRows({f"v{n}": rows for n in range(3)}),
-        ArrayRows({f"{n}": rows[:1] for n in range(3)}),
-        {"test": captions},
-    )
+    captions = CaptionSet(tuple(Caption(f"c{n}", f"v{n}", "t") for n in range(3)))
+    features, words = ({f"{letter}{n}": rows for n in range(3)} for letter in ("v", "c"))
+    data = RetrievalData("same", ArrayRows(features), ArrayRows(words), {"test": captions})
     report = evaluate(Untrained(), data)
     assert report.ranks.recall[1] == 100.0
     assert report.ranks.tied == 1.0

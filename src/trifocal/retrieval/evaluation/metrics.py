@@ -118,7 +118,7 @@ def moment_share(moments_s: Iterable[Sequence[float]], duration_s: float) -> flo
     for start, end in sorted((float(one[0]), float(one[1])) for one in moments_s):
         covered += max(0.0, end - max(start, reached))
         reached = max(reached, end)
-    return min(1.0, covered / duration_s)
+    return min(1.0, round(covered / duration_s, 9))  # rounding error must not move a query to the next group
 
 
 def moment_scores(

@@ -2,12 +2,13 @@
 
 In order of reading: `config` and `presets`, `batch`, `windows` (clip tokens by prefix sums), `encoders`, `tokens`, the
 generators (`attention`, the paper's; `merged`; `coverage`), `heads` (training only), `timing` (where a prototype
-looks), `retriever`, `saving`.
+looks), `retriever`, `closed_form` (a start without steps), `saving`.
 """
 
 from __future__ import annotations
 
 from trifocal.retrieval.model.batch import RetrievalBatch, clip_edges, uniform_clips
+from trifocal.retrieval.model.closed_form import closed_form_start, query_by_last_word
 from trifocal.retrieval.model.config import RetrieverConfig
 from trifocal.retrieval.model.presets import PRESET_RECIPES, PRESETS, Recipe, preset
 from trifocal.retrieval.model.retriever import EncodedVideos, PrototypeRetriever, RetrieverOutput
@@ -23,7 +24,9 @@ __all__ = [
     "RetrieverConfig",
     "RetrieverOutput",
     "clip_edges",
+    "closed_form_start",
     "preset",
+    "query_by_last_word",
     "span_means",
     "uniform_clips",
     "window_spans",
