@@ -25,11 +25,13 @@ def test_find_like_a_picture_and_like_a_clip(run: Run, made: Path, clips: Path, 
     path = next(path for path in clips.iterdir() if "bikes" in path.name)
     cut_clip(path, tmp_path / "part.mp4", start_s=1.0, end_s=3.0)
     found = run("find", "--library", made, "--clip", tmp_path / "part.mp4", "--format", "json")
-    assert (found.code, first(found)) == (0, path.name)
+    assert found.code == 0, found.err
+    assert first(found) == path.name
     assert found.json[0]["query"] == "part.mp4"
     picture = next((made / "thumbnails").iterdir())
     image = next(picture.iterdir())
     found = run("find", "--library", made, "--image", image, "--top", "1", "--format", "json")
+    assert found.code == 0, found.err
     assert found.json[0]["moments"][0]["video"] == picture.name
 
 

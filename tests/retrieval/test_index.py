@@ -215,7 +215,9 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_index(index: ExactIndex, u
             writer.send_signal(signal.SIGKILL)
         ExactIndex.open(index.folder).verify()
     ExactIndex.build(index.folder, [], encoder="e1", dim=DIM)
-    assert [path.name for path in index.folder.iterdir()] == ["manifest.json"]  # what the killed ones left is swept away
+    assert [path.name for path in index.folder.iterdir()] == [
+        "manifest.json"
+    ]  # what the killed ones left is swept away
 
 
 def test_a_failed_build_leaves_the_index_as_it_was(index: ExactIndex, make_prototypes: MakePrototypes) -> None:

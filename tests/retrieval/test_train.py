@@ -52,7 +52,7 @@ def test_training_learns_what_is_planted_and_saves_it(tmp_path: Path) -> None:
     untrained = evaluate(PrototypeRetriever(model.config).eval(), data)
     assert report.ranks.sum_r > untrained.ranks.sum_r + 40
     assert result.best == max(row["sum_r"] for row in rows)
-    assert {"loss", "sum_r", "r1", "prototype_cosine", "winners_per_video"} <= rows[0].keys()
+    assert {"loss", "sum_r", "r1", "mean_cosine", "winners_corpus", "peak_inside"} <= rows[0].keys()
     written = json.loads((tmp_path / "find.json").read_text())
     assert (written["watched"], written["watched_videos"], written["train_videos"]) == ("held-out", 6, 18)
     assert FindConfig.from_dict(written["config"]) == config(hold_out=0.25)

@@ -17,6 +17,7 @@ from trifocal.action.model import ActionModel, load_action_model
 from trifocal.action.output import AttentionRequest, DetectorOutput, LayerOutput
 from trifocal.action.render import annotated, draw_actors, overlay
 from trifocal.action.tube import Tube
+from trifocal.action.tube_files import tubes_as_labels, write_tubes
 from trifocal.action.tubes import FrameDetections, LinkConfig, OnlineLinker, Track, link
 from trifocal.action.watch import WatchConfig, watch
 from trifocal.action.webvtt import action_spans, write_webvtt
@@ -51,6 +52,8 @@ __all__ = [
     "pad_clips",
     "preset",
     "to_supervision",
+    "tubes_as_labels",
     "watch",
+    "write_tubes",
     "write_webvtt",
 ]

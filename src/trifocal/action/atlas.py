@@ -5,6 +5,9 @@ cells, head after head. A place outside its level is drawn back to the zeros aro
 corner's step moved into the view of the table, one index serves all eight corners.
 """
 
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 from dataclasses import dataclass

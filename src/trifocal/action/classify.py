@@ -6,9 +6,10 @@ the actor's position alone: the latter are the same for every class, so they are
 heads are the class-specific attention maps.
 """
 
-from __future__ import annotations
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
 
-from typing import Literal
+from __future__ import annotations
 
 import torch
 import torch.nn.functional as F

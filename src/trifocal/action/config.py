@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
-from typing import Literal, Self, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from trifocal._version import __version__
 from trifocal.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["PRESETS", "BackboneConfig", "CsnConfig", "DetectorConfig", "ImageConfig", "VitConfig", "preset"]
 
@@ -206,7 +208,7 @@ class DetectorConfig:
 
 def _known(
     cls: type[DetectorConfig | VitConfig | CsnConfig | ImageConfig], values: Mapping[str, object], version: str
-) -> dict[str, object]:
+) -> dict[str, Any]:
     known = {entry.name for entry in fields(cls)}
     if unknown := sorted(values.keys() - known):
         warnings.warn(

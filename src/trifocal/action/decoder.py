@@ -5,22 +5,28 @@ classifying layers then run only for actors that are somebody (`keep_above`), wi
 Frames do not see one another here; in tube mode they go through in chunks that bound the memory.
 """
 
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from trifocal.action.classify import ClassifyLayer
-from trifocal.action.config import DetectorConfig
 from trifocal.action.layers import MultiLayer
 from trifocal.action.localize import Localized, LocalizeLayer
 from trifocal.action.output import PERSON, AttentionRequest
 from trifocal.action.positions import box_code, inverse_sigmoid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trifocal.action.config import DetectorConfig
 
 __all__ = ["Decoded", "Decoder", "Scene"]
 
@@ -139,11 +145,9 @@ class Decoder(nn.Module):
             keep_above: leave actors out of classification whose person score in the last layer is lower.
         """
         count = len(scene.memory)
-        anchors = self.anchors if self.anchors.ndim == 2 else self.anchors.transpose(0, 1)  # (Q, 4) or (T, Q, 4)
-        if anchors.ndim == 2:
-            anchors = anchors.expand(count, -1, -1)
-        else:
-            anchors = anchors.repeat(count // len(anchors), 1, 1)
+        # (Q, 4) of the key frame, or (Q, T, 4) that every clip's frames start from
+        anchors = self.anchors[:, None] if self.anchors.ndim == 2 else self.anchors
+        anchors = anchors.transpose(0, 1).repeat(count // anchors.shape[1], 1, 1)  # (N, Q, 4)
         wanted = sorted({*layers, len(self.localize) - 1})
         chunk = count if torch.is_grad_enabled() or torch.compiler.is_exporting() else self._chunk(scene)
         if chunk >= count:

@@ -7,6 +7,9 @@ level with 5-D `grid_sample`. The projection gives places in cells at once: the 
 and the query's own place are part of its weights.
 """
 
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import math
@@ -25,7 +28,7 @@ Sampling = Literal["auto", "bag", "grid", "gather"]
 
 
 def resolve(sampling: Sampling, device: torch.device) -> Sampling:
-    """What "auto" means: "bag" on a CPU while gradients are off, "gather" where 5-D `grid_sample` is missing, else "grid"."""
+    """What "auto" means: "bag" on a CPU without gradients, "gather" where 5-D `grid_sample` is missing, else "grid"."""
     if sampling != "auto":
         return sampling
     # The gradients of a bag are slower than those of a grid; its forward is several times faster.

@@ -6,29 +6,35 @@ once. The published model in words: every actor query refines a box, and for eve
 own, hence its own attention map (arXiv 2407.19698).
 """
 
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
+
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trifocal.action.backbones import build_backbone
-from trifocal.action.config import DetectorConfig
 from trifocal.action.decoder import Decoded, Decoder, Scene
-from trifocal.action.atlas import LevelShape
 from trifocal.action.encoder import DeformableEncoder, TokenGrid
 from trifocal.action.output import AttentionRequest, DetectorOutput, LayerOutput
 from trifocal.action.positions import grid_code
 from trifocal.action.resample import level_taps, read_cells, resample
 from trifocal.errors import InvalidInput
 
-__all__ = ["Detector", "pad_clips"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trifocal.action.atlas import LevelShape
+    from trifocal.action.config import DetectorConfig
+
+__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "Detector", "level_padding", "pad_clips"]
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+"""What the files of a saved detector are called."""
 
 
 def pad_clips(clips: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -146,7 +152,7 @@ class Detector(nn.Module):
         shapes: list[LevelShape] = [cast("LevelShape", tuple(level.shape[1:4])) for level in levels]
         batch, target, config = len(levels[0]), len(levels) - 2, self.config
         device = levels[0].device
-        masks = [_level_padding(padding, shape, batch=batch, device=device) for shape in shapes]
+        masks = [level_padding(padding, shape, batch=batch, device=device) for shape in shapes]
         codes = [
             (grid_code(mask if padding is not None else mask[:1], frames=shape[0], width=config.width) + offset)
             for mask, shape, offset in zip(masks, shapes, self.level_code, strict=True)
@@ -204,14 +210,14 @@ class Detector(nn.Module):
             )
             for layer in sorted(decoded.boxes)
         ]
-        maps = ()
+        maps: tuple[Tensor, ...] = ()
         if attention is not None:
             maps = tuple(by_clip(decoded.attention[layer]) for layer in attention.numbers(self.config.decoder_layers))
         last = layers[-1]
         return DetectorOutput(last.class_logits, last.boxes_cxcywh, last.person_logits, tuple(layers[:-1]), maps)
 
 
-def _level_padding(padding: Tensor | None, shape: LevelShape, *, batch: int, device: torch.device) -> Tensor:
+def level_padding(padding: Tensor | None, shape: LevelShape, *, batch: int, device: torch.device) -> Tensor:
     """Bool (B, H', W') of a level: the nearest pixel's."""
     if padding is None:
         return torch.zeros(batch, *shape[1:], dtype=torch.bool, device=device)

@@ -5,18 +5,23 @@ chunk, because the values that are looked at were projected before; so one copy 
 The last layer updates only those tokens that are read afterwards.
 """
 
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from trifocal.action.atlas import LevelShape
 from trifocal.action.deformable import DeformableAttention, Prepared, Sampling, resolve, side_table
 from trifocal.action.layers import FeedForward
+
+if TYPE_CHECKING:
+    from trifocal.action.atlas import LevelShape
 
 __all__ = ["DeformableEncoder", "TokenGrid"]
 

@@ -1,8 +1,10 @@
 """Three small layers that several parts of the detector are made of."""
 
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
+
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -49,5 +51,5 @@ class FeedForward(nn.Module):
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, *, heads: int, dropout: float = 0.0) -> Tensor:
     """Attention with several heads and no projections: (B, N, D), (B, K, D), (B, K, D) → (B, N, D)."""
-    split: Sequence[Tensor] = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys, values)]
-    return F.scaled_dot_product_attention(*split, dropout_p=dropout).transpose(1, 2).flatten(2)
+    query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys, values))
+    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout).transpose(1, 2).flatten(2)

@@ -5,6 +5,9 @@ conditional positions of DAB-DETR. The keys and values of an actor's map serve t
 are applied to the query and to the weighted sum instead of to every cell: the same numbers for a fraction of the work.
 """
 
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 from typing import NamedTuple

@@ -5,6 +5,9 @@ a full turn, a quarter of the channels speaks of time, three eighths each of row
 DAB-DETR (arXiv 2201.12329). The two differ in how the frequencies of a sine and its cosine relate; both as published.
 """
 
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import math

@@ -7,18 +7,21 @@ takes a state dict with the published names (see `reference_names`); `forward` t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from trifocal.action.config import PRESETS, CsnConfig, DetectorConfig, VitConfig
 from trifocal.action.detector import Detector
-from trifocal.action.output import DetectorOutput
 from trifocal.action.reference_names import own_name, published_entries
 from trifocal.errors import InvalidInput, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trifocal.action.output import DetectorOutput
 
 __all__ = ["YAML_PRESETS", "LoadReport", "build", "config_from", "forward", "load_state_dict", "own_name", "parameters"]
 

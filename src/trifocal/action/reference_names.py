@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from trifocal.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
 
 __all__ = ["PublishedEntry", "own_name", "published_entries"]
 

@@ -1,20 +1,24 @@
 """From several levels to one grid per frame: where the decoder looks.
 
-Each axis is interpolated between two cells, so a level is resampled by three pairs of weighted selections. The published
-places put cell j of n at -0.5 + j·S/(n - 1) of S source cells (`grid_sample` without aligned corners on a grid with
-aligned ones): cells do not stay where they are and border cells lose half their weight; "aligned" mends that. In
-keyframe mode only the middle frame is made. `read_cells` says which cells are read at all: the encoder's last layer
+Each axis is interpolated between two cells, so a level is resampled by three pairs of weighted selections. The
+published places put cell j of n at -0.5 + j·S/(n - 1) of S source cells (`grid_sample` without aligned corners on a
+grid with aligned ones): cells do not stay where they are and border cells lose half their weight; "aligned" mends that.
+In keyframe mode only the middle frame is made. `read_cells` says which cells are read at all: the encoder's last layer
 need not update the others.
 """
 
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
+
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from trifocal.action.atlas import LevelShape
+if TYPE_CHECKING:
+    from trifocal.action.atlas import LevelShape
 
 __all__ = ["Taps", "axis_taps", "level_taps", "read_cells", "resample"]
 

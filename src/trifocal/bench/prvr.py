@@ -4,10 +4,10 @@
     python -m trifocal.bench.prvr --set anet2a --data FOLDER_OR_ZIP
     python -m trifocal.bench.prvr --set synthetic --table
 
-One training gives several rows, because a trained encoder can be measured with other generators: "merged afterwards" is
-the baseline to beat. Every run writes one JSON (`SET-RUN-dDATASEED-sSEED.json`) and is skipped where that exists;
-`--table` prints what is there, means and ranges over seeds. Training sees no moments, keeps its last epoch, and looks at
-no test figure. Times are CPU time of one thread, which other work on the machine disturbs least.
+One training gives several rows, because a trained encoder can be measured with other generators: "merged afterwards"
+is the baseline to beat. Every run writes one JSON (`SET-RUN-dDATASEED-sSEED.json`) and is skipped where that exists;
+`--table` prints what is there, means and ranges over seeds. Training sees no moments, keeps its last epoch, and looks
+at no test figure. Times are CPU time of one thread, which other work on the machine disturbs least.
 """
 
 from __future__ import annotations
@@ -242,11 +242,9 @@ def table(folder: Path, name: str) -> str:
         document = json.loads(path.read_text(encoding="utf-8"))
         for row, figures in document["rows"].items():
             found.setdefault((document["run"], row), []).append(figures)
-    lines = [
-        "| run | row | runs | SumR (least–most) | bytes a video | encode + search, ms | cos | wins a video "
-        "| winners | entropy | peak inside |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ("run", "row", "runs", "SumR (least–most)", "bytes a video", "encode + search, ms", "cos", "wins a video")
+    columns += ("winners", "entropy", "peak inside")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     if name == "synthetic":
         lines += [f"| peer | {peer} | 1 | {sum_r} | {size:,} | | | | | | |" for peer, (sum_r, size) in PEERS.items()]
     order = {key: place for place, key in enumerate(RUNS)}

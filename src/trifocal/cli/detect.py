@@ -205,9 +205,19 @@ def _write(report: DetectReport, path: Path, *, file: Path | None, model: Action
         case ".csv" | ".xml":
             from trifocal.action import write_tubes
 
-            write_tubes(report, path, classes=model.classes, least_score=least)
+            rate = _rate(file) if path.suffix.lower() == ".xml" else FILM_RATE
+            write_tubes(report, path, classes=model.classes, fps=rate, least_score=least)
         case _:
             _film(report, path, file=file or path, least=least)
+
+
+def _rate(file: Path | None) -> float:
+    """Frames a second of a file, which CVAT's frame numbers count in."""
+    from trifocal import video as files
+
+    if file is None:
+        raise InvalidInput("frame numbers of a stream are not known", remedy="Give .json or .csv for a stream.")
+    return files.probe(file).average_fps or FILM_RATE
 
 
 def _film(report: DetectReport, path: Path, *, file: Path, least: float) -> None:

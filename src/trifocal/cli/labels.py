@@ -163,7 +163,7 @@ def convert(
     videos: VideosOption = None,
     split: Annotated[str | None, typer.Option(help="Only this split, such as train0.")] = None,
 ) -> None:
-    """Turn labels of one format into another. Pickles of JHMDB, UCF101-24 and MultiSports are read without running them.
+    """Turn labels of one format into another; the pickles of JHMDB and others are read without running them.
 
     Formats that count in pixels need the size of pictures; where the labels do not tell it, give --videos.
     """

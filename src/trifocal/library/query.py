@@ -104,7 +104,7 @@ def _picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
                     f"{os.fspath(path)} has {image.width}×{image.height} pixels",
                     remedy=f"Give a picture of at most {MOST_PIXELS} pixels.",
                 )
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))  # a copy that may be written, as torch wants it
     except FileNotFoundError as error:
         raise InvalidInput(f"there is no picture {os.fspath(path)}", remedy="Check the path.") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

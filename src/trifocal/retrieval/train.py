@@ -8,7 +8,7 @@ and the run's files then say so.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -18,6 +18,7 @@ import torch
 
 from trifocal._version import __version__
 from trifocal.errors import InvalidInput
+from trifocal.retrieval.collapse import collapse_figures
 from trifocal.retrieval.data.batches import SplitBatches
 from trifocal.retrieval.data.presets import FIELD_PRESETS
 from trifocal.retrieval.evaluation.metrics import rank_scores, ranks_of
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from trifocal.retrieval.data.captions import Caption
     from trifocal.retrieval.data.collection import RetrievalData
+    from trifocal.retrieval.model import EncodedVideos
 
 __all__ = ["FindConfig", "RetrievalTask", "StopOn", "find_config", "train_find"]
 
@@ -178,6 +181,7 @@ class RetrievalTask(Task):
 
         self.split = batches("train", config.captions_per_video)
         self.watched = None if watched is None else batches(watched)
+        self._durations_s = {} if watched is None else data.split(watched).durations_s
         self._epoch = 0
 
     def begin_epoch(self, epoch: int) -> None:
@@ -211,58 +215,68 @@ class RetrievalTask(Task):
         return parameter.ndim > 1 and name != "generator.prototypes"
 
     def evaluate(self) -> Mapping[str, float]:
-        """Recall and SumR on the watched split, with how alike its prototypes are and how many of them win."""
+        """Recall and SumR on the watched split, and how its prototypes are used (`retrieval.collapse`)."""
         if self.watched is None:
             return {}
-        scores, cosine, winners = self._scores(self.watched)
-        owner = _owners(self.watched)
-        found = rank_scores(ranks_of(scores, owner)[0])
-        per_video = [len(set(winners[owner == place].tolist())) for place in range(len(self.watched))]
-        return {
-            "sum_r": found.sum_r,
-            **{f"r{k}": value for k, value in found.recall.items()},
-            "prototype_cosine": cosine,
-            "winners_per_video": float(np.mean(per_video)),
-        }
-
-    def _scores(self, split: SplitBatches) -> tuple[NDArray[np.float32], float, NDArray[np.int64]]:
-        """Scores (N, Nv), the mean cosine of a video's prototypes, and each caption's winner in its own video."""
-        model = self.model
         made = [
-            model.encode_clips(
+            self.model.encode_clips(
                 batch.clips.numpy(),
                 frames=None if batch.frames is None else batch.frames.numpy(),
                 frame_mask=None if batch.frame_mask is None else batch.frame_mask.numpy(),
             )
-            for batch in split.each(_EVALUATED)
+            for batch in self.watched.each(_EVALUATED)
         ]
         vectors = np.concatenate([one.vectors for one in made]).astype(np.float32)  # (Nv, K, D)
-        names = [one.id for video in split.videos for one in split.captions[video]]
-        queries = model.encode_query([split.words(name) for name in names])  # (N, D)
-        owner = _owners(split)
-        scores, winners = [], []
-        for start in range(0, len(queries), _QUERIES):
-            rows = slice(start, start + _QUERIES)
-            cosines = (queries[rows] @ vectors.reshape(-1, vectors.shape[2]).T).reshape(-1, *vectors.shape[:2])
-            scores.append(cosines.max(axis=2))
-            winners.append(cosines[np.arange(len(cosines)), owner[rows]].argmax(axis=1))
-        table = np.concatenate(scores)
-        if made[0].frames is not None:
-            whole = np.concatenate([one.frames for one in made if one.frames is not None]).astype(np.float32)
-            weight = model.config.frame_weight
-            table = (1 - weight) * table + weight * (queries @ whole.T)
-        count = vectors.shape[1]
-        alike = (np.square(vectors.sum(axis=1)).sum(axis=1) - count) / max(1, count * (count - 1))
-        return table, float(alike.mean()), np.concatenate(winners)
+        captions = [one for video in self.watched.videos for one in self.watched.captions[video]]
+        queries = self.model.encode_query([self.watched.words(one.id) for one in captions])  # (N, D)
+        owner = np.repeat(np.arange(len(vectors)), [len(self.watched.captions[one]) for one in self.watched.videos])
+        scores = self._scores(queries, vectors, made)
+        found = rank_scores(ranks_of(scores, owner)[0])
+        # Collapse is a matter of shares and means: a part of many queries tells it, and their prototypes fit in memory.
+        most = max(100, _COLLAPSE_NUMBERS // (vectors.shape[1] * vectors.shape[2]))
+        chosen = np.unique(np.linspace(0, len(captions) - 1, min(most, len(captions))).round().astype(np.int64))
+        figures = collapse_figures(
+            queries[chosen],
+            vectors,
+            owner[chosen],
+            attention=np.concatenate([one.attention for one in made]),
+            peaks=np.concatenate([one.peaks for one in made]),
+            moments=self._moments([captions[index] for index in chosen]),
+        )
+        return {
+            "sum_r": found.sum_r,
+            **{f"r{k}": value for k, value in found.recall.items()},
+            **{name: float(value) for name, value in figures.to_dict().items() if value is not None},
+        }
 
+    def _scores(
+        self, queries: NDArray[np.float32], vectors: NDArray[np.float32], made: Sequence[EncodedVideos]
+    ) -> NDArray[np.float32]:
+        """Scores (N, Nv) as the model scores in use, some queries at a time."""
+        flat = vectors.reshape(-1, vectors.shape[2])
+        scores = np.concatenate(
+            [
+                (queries[start : start + _QUERIES] @ flat.T).reshape(-1, *vectors.shape[:2]).max(axis=2)
+                for start in range(0, len(queries), _QUERIES)
+            ]
+        )
+        frames = [one.frames for one in made if one.frames is not None]
+        if not frames:
+            return scores
+        weight = self.model.config.frame_weight
+        whole = np.concatenate(frames).astype(np.float32)  # (Nv, D)
+        return np.asarray((1 - weight) * scores + weight * (queries @ whole.T), dtype=np.float32)
 
-def _owners(split: SplitBatches) -> NDArray[np.int64]:
-    """The place of each caption's video, captions by video in order."""
-    return np.repeat(np.arange(len(split)), [len(split.captions[video]) for video in split.videos])
+    def _moments(self, captions: Sequence[Caption]) -> NDArray[np.float64] | None:
+        """The captions' moments as shares of their videos, (N, 2); None where one is not known."""
+        if not all(one.moments_s and one.video in self._durations_s for one in captions):
+            return None
+        return np.array([np.array(one.moments_s[0]) / self._durations_s[one.video] for one in captions])
 
 
 _EVALUATED = 64
-_QUERIES = 1024
+_QUERIES = 256
+_COLLAPSE_NUMBERS = 1 << 26
 
 
 def train_find(

@@ -6,6 +6,7 @@ before. The result is deterministic (sorted names, no metadata), so its hash can
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,47 @@ from trifocal.weights.cache import sha256_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["checkpoint_to_safetensors"]
+    from torch import Tensor
+
+__all__ = ["checkpoint_to_safetensors", "load_checkpoint_tensors"]
+
+
+# Settings that training runs saved beside their weights: read as plain dictionaries, and dropped.
+_SETTINGS = ("yacs.config.CfgNode",)
+
+
+def load_checkpoint_tensors(checkpoint: Path, *, within: str) -> dict[str, Tensor]:
+    """The tensors of a training checkpoint that the user brings, such as a research project publishes.
+
+    Only plain data is read (`weights_only=True`); a saved yacs configuration beside the weights is read as a plain
+    dictionary, and any other class in the file is refused.
+
+    Args:
+        checkpoint: a file saved by `torch.save`: a mapping that has a state dict somewhere in it, or a state dict.
+        within: the key of the state dict; ignored when the file is one itself.
+
+    Raises:
+        WeightsCorrupt: the file is damaged, holds other classes, or no such state dict.
+    """
+    import torch
+
+    try:
+        with torch.serialization.safe_globals([(OrderedDict, name) for name in _SETTINGS]):
+            held = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes lead torch to errors of any kind; all mean the same here
+        first_line = str(error).partition("\n")[0]
+        raise WeightsCorrupt(
+            f"{checkpoint.name} is not a torch checkpoint of plain tensors ({first_line})",
+            remedy="Save its state dict alone, in the environment that it came from.",
+        ) from error
+    state = held.get(within, held) if isinstance(held, Mapping) else None
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
+    ):
+        raise WeightsCorrupt(
+            f"{checkpoint.name} has no named tensors under {within!r}", remedy="Save the model's state_dict() alone."
+        )
+    return dict(state)
 
 
 def checkpoint_to_safetensors(checkpoint: Path, *, target: Path, sha256: str | None = None) -> str:

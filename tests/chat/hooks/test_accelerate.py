@@ -144,6 +144,28 @@ def test_every_way_to_call(model: Any) -> None:
     assert all(torch.equal(one.keys, other.keys) for one, other in zip(bare, expected, strict=True))
 
 
+class Wrapped(torch.nn.Module):
+    """Takes whatever comes, as adapters do."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner, self.config = inner, inner.config
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(*args, **kwargs)
+
+
+def test_a_wrapped_model_keeps_its_arguments(model: Any) -> None:
+    embeds, ids = prompt(), torch.tensor([[1, 2, 3]])
+    wrapped = Wrapped(model)
+    with accelerate(wrapped, **HALF) as handle, torch.no_grad():
+        short = wrapped(inputs_embeds=embeds, video_spans=[SPAN], use_cache=True)
+        plain = wrapped(ids, torch.ones_like(ids)).logits
+    assert handle.usage is not None
+    assert short.logits.shape[1] == handle.usage.prompt_tokens_after
+    assert torch.equal(plain, model(ids, torch.ones_like(ids)).logits)
+
+
 def test_the_published_gap_is_kept_only_on_request(model: Any) -> None:
     embeds, ids = prompt(), torch.tensor([[3, 4, 5]])
     longer = torch.cat([embeds, model.model.embed_tokens(ids)], dim=1)

@@ -27,7 +27,14 @@ def written(kind: str, folder: Path) -> RowSource:
         return Hdf5Rows(folder / "x.h5")
     if kind == "folder":
         for name, one in ROWS.items():
-            write_folder_rows(folder / "f", name, one, times_s=np.arange(len(one)) * 1.5, end_s=9.0, content="c")
+            write_folder_rows(
+                folder / "f",
+                name,
+                one,
+                times_s=np.arange(0, 1.5 * len(one), 1.5, dtype=np.float64),
+                end_s=9.0,
+                content="c",
+            )
         return FolderRows(folder / "f")
     return ArrayRows(ROWS)
 

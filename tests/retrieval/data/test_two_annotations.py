@@ -27,7 +27,7 @@ FIRST["v_x"] = entry(3, (0, 1, "a"))
 SECOND = {f"v_{n}": entry(4.0, (0, 2, TEXTS[n + 2])) for n in range(5)}
 
 
-def letters(texts: object) -> np.ndarray:  # type: ignore[type-arg]
+def letters(texts: object) -> np.ndarray:
     return np.array([[text.count("d"), text.count("c"), 1.0] for text in texts], dtype=np.float32)  # type: ignore[attr-defined]
 
 

@@ -40,7 +40,7 @@ def test_recall_and_their_sum() -> None:
         (np.array([[np.nan, 0.0]]), [1], "a score is NaN"),
     ],
 )
-def test_bad_scores_are_refused(scores: np.ndarray, owner: list[int], message: str) -> None:  # type: ignore[type-arg]
+def test_bad_scores_are_refused(scores: np.ndarray, owner: list[int], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         ranks_of(scores, owner)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
 
 from trifocal.action.backbones.csn import CsnBody, ProjectedLevels
 from trifocal.action.backbones.image2d import ImageBody, TemporalNeck
 from trifocal.action.backbones.vit import SpatialPyramid, VitBody
 from trifocal.action.config import CsnConfig, DetectorConfig, VitConfig
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["build_backbone"]
 

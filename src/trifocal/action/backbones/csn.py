@@ -5,17 +5,23 @@ convolution of the last. While nothing trains, batch norms are folded into the c
 added in place, which takes half of the memory and time.
 """
 
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
+
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trifocal.action.backbones.pixels import normalize_clip
-from trifocal.action.config import CsnConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trifocal.action.config import CsnConfig
 
 __all__ = ["STAGE_WIDTHS", "CsnBody", "ProjectedLevels"]
 
@@ -47,7 +53,9 @@ class Bottleneck(nn.Module):
         self.bn3 = _norm(inner)
         self.conv4 = nn.Conv3d(inner, outputs, 1, bias=False)
         self.bn4 = _norm(outputs)
-        self.shortcut = nn.Sequential(nn.Conv3d(inputs, outputs, 1, stride, bias=False), _norm(outputs)) if project else None
+        self.shortcut = (
+            nn.Sequential(nn.Conv3d(inputs, outputs, 1, stride, bias=False), _norm(outputs)) if project else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) → (B, C', T', H', W'); `x` may be overwritten while gradients are off and nothing trains."""
@@ -141,7 +149,9 @@ class CsnBody(nn.Module):
             x = F.relu(self.bn1(self.conv1(clips)))
         else:
             weight, bias = _folded(self.conv1, self.bn1)
-            x = F.conv3d(clips, weight, bias, self.conv1.stride, cast("tuple[int, int, int]", self.conv1.padding)).relu_()
+            x = F.conv3d(
+                clips, weight, bias, self.conv1.stride, cast("tuple[int, int, int]", self.conv1.padding)
+            ).relu_()
         x = F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
         maps = []
         for stage in self.stages:

@@ -1,23 +1,28 @@
 """A frozen image network, seen frame by frame, and small convolutions over time that join what it sees.
 
-The cheap way to watch a clip on a CPU. A frame's maps depend on the frame alone, so windows that overlap share them, and
-training can keep them instead of the pixels. The network is EfficientNet-Lite0 with its published ImageNet weights; only
-the neck trains and only the neck is saved.
+The cheap way to watch a clip on a CPU. A frame's maps depend on the frame alone, so windows that overlap share them,
+and training can keep them instead of the pixels. The network is EfficientNet-Lite0 with its published ImageNet weights;
+only the neck trains and only the neck is saved.
 """
+
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trifocal.action.backbones.pixels import normalize_clip
-from trifocal.action.config import ImageConfig
 from trifocal.backbones.efficientnet_lite0 import PIXEL_MEAN, PIXEL_SCALE, EfficientNetLite0, load_efficientnet_lite0
-from trifocal.backbones.frame_pool import map_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trifocal.action.config import ImageConfig
 
 __all__ = ["STRIDE_CHANNELS", "ImageBody", "TemporalNeck"]
 
@@ -61,17 +66,22 @@ class ImageBody(nn.Module):
         """(B, 3, T, H, W) → a map (B, T, ceil(H / s), ceil(W / s), C) for each stride s."""
         network = self.network(clips)
         images = clips.transpose(1, 2).flatten(0, 1).to(memory_format=torch.channels_last)  # (B * T, 3, H, W)
+
         def see(x: Tensor) -> tuple[Tensor, ...]:
             x = network.stem(x)
             found = {}
-            for number, block in enumerate(network.blocks[: _LAST_BLOCK[self.strides[-1]]], 1):
+            for number, block in enumerate(network.blocks.children(), 1):
+                if number > _LAST_BLOCK[self.strides[-1]]:
+                    break
                 x = block(x)
                 found[number] = x
             return tuple(found[_LAST_BLOCK[stride]] for stride in self.strides)
 
         with torch.no_grad():
             exporting = torch.compiler.is_exporting()
-            parts = [see(images)] if exporting or images.device.type != "cpu" else [see(image) for image in images.split(1)]
+            parts = (
+                [see(images)] if exporting or images.device.type != "cpu" else [see(image) for image in images.split(1)]
+            )
         maps = [torch.cat(level) for level in zip(*parts, strict=True)]
         return tuple(level.permute(0, 2, 3, 1).unflatten(0, (len(clips), -1)) for level in maps)
 
@@ -115,6 +125,9 @@ class TemporalNeck(nn.Module):
         levels = []
         for source, projection, norm, blocks in zip(features, self.projections, self.norms, self.blocks, strict=True):
             # Kept features may be stored in half precision; the neck's own decides.
-            frames = source.to(projection.weight.dtype).unflatten(1, (-1, self.joined))  # (B, T', joined, H, W, C)
+            frames = source.to(cast("nn.Linear", projection).weight.dtype)
+            frames = frames.unflatten(1, (-1, self.joined))  # (B, T', joined, H, W, C)
+                1, (-1, self.joined)
+            )  # (B, T', joined, H, W, C)
             levels.append(blocks(norm(projection(frames.movedim(2, 4).flatten(4)))))
         return levels

@@ -5,18 +5,24 @@ A token is two frames of 16×16 pixels; all tokens of a clip see one another. Th
 transposed convolution whose kernel is its stride, and a 1×1 convolution, are plain matrix products.
 """
 
+# Torch leaves the results of modules and `Tensor.unflatten` without types.
+# mypy: allow-untyped-calls, disable-error-code="no-any-return"
+
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trifocal.action.backbones.pixels import normalize_clip
-from trifocal.action.config import VitConfig
 from trifocal.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trifocal.action.config import VitConfig
 
 __all__ = ["PATCH", "TUBELET", "SpatialPyramid", "VitBody"]
 
@@ -90,7 +96,7 @@ class VitBody(nn.Module):
             )
         self.grid = config.grid
         self.patch = nn.Conv3d(3, config.width, (TUBELET, PATCH, PATCH), (TUBELET, PATCH, PATCH))
-        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        rates = [config.drop_path * number / max(1, config.depth - 1) for number in range(config.depth)]
         self.blocks = nn.ModuleList(Block(config.width, config.heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(config.width, eps=EPSILON)
         table = _position_table(frames // TUBELET * config.grid**2, config.width)
@@ -165,7 +171,9 @@ class SpatialPyramid(nn.Module):
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         half, quarter = inputs // 2, inputs // 4
-        self.enlarge_four = nn.ModuleList((Enlarge(inputs, half), nn.LayerNorm(half, eps=EPSILON), Enlarge(half, quarter)))
+        self.enlarge_four = nn.ModuleList(
+            (Enlarge(inputs, half), nn.LayerNorm(half, eps=EPSILON), Enlarge(half, quarter))
+        )
         self.enlarge_two = Enlarge(inputs, half)
         self.levels = nn.ModuleList(Level(channels, width) for channels in (quarter, half, inputs, inputs))
 

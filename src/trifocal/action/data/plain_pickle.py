@@ -138,7 +138,7 @@ class _Machine:
 
     def since_mark(self) -> list[Any]:
         """Take what stands above the last mark, and the mark."""
-        at = len(self.stack) - 1 - self.stack[::-1].index(_MARK)
+        at = next(place for place in reversed(range(len(self.stack))) if self.stack[place] is _MARK)
         above = self.stack[at + 1 :]
         del self.stack[at:]
         return above
@@ -294,6 +294,7 @@ _LITERALS: Final = frozenset(
         "BINBYTES",
         "SHORT_BINBYTES",
         "BINBYTES8",
+        "BYTEARRAY8",
         "UNICODE",
         "SHORT_BINUNICODE",
         "BINUNICODE",

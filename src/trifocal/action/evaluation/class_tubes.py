@@ -87,23 +87,41 @@ def _steps(truth: FrameTruth) -> NDArray[np.int64]:
     return out
 
 
-def split_tubes(tubes: Sequence[Tube], *, names: Sequence[str], rates: dict[str, float]) -> list[list[ClassTube]]:
-    """Tubes with several actions as one tube per action.
+def split_tubes(
+    tubes: Sequence[Tube], *, names: Sequence[str], rates: dict[str, float], cut: float = 0.5
+) -> list[list[ClassTube]]:
+    """Tubes with several actions as tubes of one action each, where the actor does it.
 
     Args:
         tubes: of any videos.
         names: of the classes, in order; other actions are left out.
         rates: by video id, frame numbers per second.
+        cut: see `performed`.
     """
+    places = {name: place for place, name in enumerate(names)}
     out: list[list[ClassTube]] = [[] for _ in names]
     for tube in tubes:
         numbers, first = np.unique(np.rint(tube.times_s * rates[tube.video]).astype(np.int64), return_index=True)
+        boxes = tube.boxes_xyxy[first].astype(np.float64)
         for name, scores in tube.actions.items():
-            if name in names:
-                boxes = tube.boxes_xyxy[first].astype(np.float64)
+            if name in places:
                 own = ClassTube(tube.video, numbers, boxes, scores[first].astype(np.float64))
-                out[list(names).index(name)].append(own)
+                out[places[name]] += performed(own, cut=cut)
     return out
+
+
+def performed(tube: ClassTube, *, cut: float = 0.5, bridge: int = 5) -> list[ClassTube]:
+    """The parts of an actor's tube in which it does the action: its score is at least `cut` times the tube's highest.
+
+    Args:
+        tube: with a score in every frame.
+        cut: part of the highest score; 0 keeps the whole tube.
+        bridge: fewer frames in a row below that do not part it.
+    """
+    above = np.flatnonzero(tube.scores >= cut * tube.scores.max())
+    ends = np.flatnonzero(np.diff(above) > bridge)
+    starts, stops = above[np.concatenate([[0], ends + 1])], above[np.concatenate([ends, [len(above) - 1]])] + 1
+    return [tube.part(slice(int(start), int(stop))) for start, stop in zip(starts, stops, strict=True)]
 
 
 def tube_overlap(

@@ -151,7 +151,13 @@ def claims(
 
 
 def link_class(
-    detections: Detections, *, number: int, most: int = 3, least_person: float = 0.0, overlap: float = 0.3
+    detections: Detections,
+    *,
+    number: int,
+    most: int = 3,
+    least_person: float = 0.0,
+    overlap: float = 0.3,
+    cut: float = 0.5,
 ) -> list[ClassTube]:
     """Tubes of one class from single frames: what video-mAP is computed from where a detector gives only frames.
 
@@ -163,6 +169,7 @@ def link_class(
         most: tubes per video and class at most.
         least_person: boxes whose actor probability is lower are left out.
         overlap: of two tubes that overlap more, the worse leaves.
+        cut: see `class_tubes.performed`.
     """
     usable = ~np.isnan(detections.scores[:, number])
     if detections.person is not None:
@@ -179,5 +186,6 @@ def link_class(
         frames = borrowed(np.split(boxes[order], cuts))
         numbers = np.arange(first, last + 1)
         paths = [ClassTube(name, numbers, path, scores) for path, scores in best_paths(frames, most=most)]
-        tubes += suppressed(paths, overlap=overlap)
+        parts = [part for path in paths for part in performed(path, cut=cut)]
+        tubes += suppressed(parts, overlap=overlap)
     return tubes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from trifocal.bench.goldens import action_data, action_eval, action_losses, chat, merging
+from trifocal.bench.goldens import action_data, action_eval, action_losses, action_model, chat, merging
 from trifocal.bench.goldens.case import Case, Checker
 from trifocal.errors import TrifocalError
 
@@ -18,6 +18,7 @@ __all__ = ["KINDS", "Case", "check", "files"]
 KINDS: Mapping[str, Checker] = {
     **merging.KINDS,
     **chat.KINDS,
+    **action_model.KINDS,
     **action_losses.KINDS,
     **action_data.KINDS,
     **action_eval.KINDS,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -73,10 +74,17 @@ def long_side_size(height: int, width: int, *, side: int) -> tuple[int, int]:
     return side, max(1, other + other % 2)
 
 
-def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Scale pictures `(T, 3, H, W)` uint8 to `(height, width)`: bicubic, antialiased, rounded to uint8."""
+def resize(
+    images: torch.Tensor, size: tuple[int, int], *, mode: Literal["bicubic", "lanczos"] = "bicubic"
+) -> torch.Tensor:
+    """Scale pictures `(T, 3, H, W)` uint8 to `(height, width)`, antialiased, rounded to uint8.
+
+    Lanczos is computed on the CPU, the one place where torch has it.
+    """
     if tuple(images.shape[-2:]) == size:
         return images
+    if mode == "lanczos":
+        return F.interpolate(images.cpu(), size=size, mode="lanczos", antialias=True).to(images.device)
     return F.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False)
 
 

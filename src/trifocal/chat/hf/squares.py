@@ -149,7 +149,8 @@ class SmolVLMProcessor(_Squares):
     def pixels(self, images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """Scaled twice, as the published processor does: to a longest side, then to the square."""
         longest = int((self.settings.get("size") or {}).get("longest_edge") or 4 * self.side)
-        return super().pixels(resize(images, long_side_size(*images.shape[-2:], side=longest)), size)
+        first = resize(images, long_side_size(*images.shape[-2:], side=longest), mode="lanczos")
+        return super().pixels(resize(first, size, mode="lanczos"), size)
 
     def see(self, images: torch.Tensor, size: tuple[int, int]) -> Seen:
         """A chunk of pictures through the tower."""

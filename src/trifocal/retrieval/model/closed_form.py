@@ -1,7 +1,7 @@
 """A start without gradient steps: least squares from whole videos to their captions' last words, or plain identity.
 
-Weak labels are enough for a linear map: each caption's sentence vector y against the mean x of its whole video, which is
-its moment plus the rest of the video as noise,
+Weak labels are enough for a linear map: each caption's sentence vector y against the mean x of its whole video, which
+is its moment plus the rest of the video as noise,
 
     M = argmin Σ ‖y − M x‖² + λ ‖M‖²,   M = (Σ y xᵀ)(Σ x xᵀ + λ I)⁻¹
 
