@@ -1,8 +1,10 @@
 """Ask: questions about a video, answered in words with the frames they rest on.
 
 In order of reading: `answer` (what comes back), `model` (what every chat model offers), `decoding` (how words are
-chosen); then the offline default: `video_tokens`, `prompt`, `gguf_file`, `smollm2`, `language_model`, `attention`,
-`small_chat`. The names below are free of torch; what computes is imported when `load_chat` is called.
+chosen), `writing` (the loop that does it), `prefix` (videos that were read, kept for later questions); then the offline
+default: `video_tokens`, `prompt`, `gguf_file`, `smollm2`, `language_model`, `attention`, `small_chat`; then models of
+Hugging Face: `families`, `hooks`, `accelerate` (merging), `hf` (asking). The names below are free of torch; what
+computes is imported when `load_chat` is called.
 """
 
 from __future__ import annotations

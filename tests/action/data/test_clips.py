@@ -190,6 +190,6 @@ def test_what_cannot_be(film: Path, labels: Labels) -> None:
         ({"frame_rate": -1.0}, "above 0"),
     ):
         with pytest.raises(InvalidInput, match=message):
-            ClipConfig(**change)  # type: ignore[arg-type]
+            ClipConfig(**change)
     with pytest.raises(InvalidInput, match="from 0 to 1"):
         Augmentation(flip=2)

@@ -42,7 +42,7 @@ def assert_same(found: Labels, expected: Labels, *, atol: float = 0.02, rows: bo
     assert [one.video for one in found.videos] == [one.video for one in expected.videos]
     for one, want in zip(found.videos, expected.videos, strict=True):
         assert (one.rate, one.width, one.height) == (want.rate, want.width, want.height)
-        assert np.array_equal(one.labelled, want.labelled)
+        assert np.array_equal(one.looked_at, want.looked_at)
         if rows:
             assert np.array_equal(one.indices, want.indices)
             assert np.array_equal(one.tracks, want.tracks)
@@ -87,7 +87,7 @@ def test_ava_round_trip(tmp_path: Path) -> None:
         assert np.array_equal(one.tracks, want.tracks[rows])
         assert np.allclose(one.boxes_xyxy, want.boxes_xyxy[rows], atol=1e-3)
         assert np.array_equal(one.actions, want.actions[rows])
-        assert np.array_equal(one.labelled, want.labelled)
+        assert np.array_equal(one.looked_at, want.looked_at)
 
 
 def test_avas_own_files(tmp_path: Path) -> None:
@@ -206,8 +206,8 @@ def test_two_annotations_of_one_box_are_two_actions(tmp_path: Path) -> None:
         ("a.json", '{"format": "trifocal-labels", "version": 9}', "version: it is 9"),
         (
             "a.json",
-            '{"format": "trifocal-labels", "version": 1, "classes": [{"id": 1, "name": "x"}], "videos": [{}], "splits": {}}',
-            "videos, entry 0: video is None",
+            json.dumps({"format": "trifocal-labels", "version": 1, "classes": [], "splits": {}, "videos": []}),
+            "a.json: there are 0 names",
         ),
         ("a.pkl", "cposix\nsystem\n(S'true'\ntR.", "the name posix.system"),
         ("a.pkl", "nothing", "a.pkl is not a pickle"),
@@ -241,7 +241,7 @@ def test_a_wrong_label_map_says_where(tmp_path: Path, name: str, text: str, wher
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    bare = Labels(CLASSES, (VideoLabels("v", [0], [[0, 0, 1, 1]], [0], [[True, False, False]], 1.0),))  # type: ignore[arg-type]
+    bare = Labels(CLASSES, (VideoLabels("v", [0], [[0, 0, 1, 1]], [0], [[True, False, False]], 1.0),))
     for kind in ("cvat", "coco"):
         with pytest.raises(InvalidInput, match="size of its picture"):
             write_labels(bare, tmp_path / "x.xml", kind=kind)  # type: ignore[arg-type]

@@ -138,9 +138,8 @@ def test_ties_go_by_the_detectors_order(labels: Labels) -> None:
     wrong = replace(found, boxes_xyxy=found.boxes_xyxy + 300)
 
     def joined(a: Detections, b: Detections) -> Detections:
-        return Detections(
-            CLASSES, a.videos, *(np.concatenate([getattr(a, n), getattr(b, n)]) for n in ("video", "index", "boxes_xyxy", "scores"))
-        )  # fmt: skip
+        names = ("video", "index", "boxes_xyxy", "scores")
+        return Detections(CLASSES, a.videos, *(np.concatenate([getattr(a, n), getattr(b, n)]) for n in names))
 
     same = (
         replace(found, scores=np.full_like(found.scores, 0.5)),
@@ -253,7 +252,7 @@ def test_detections_of_files(labels: Labels, tmp_path: Path) -> None:
     assert tubes is None
     assert frame_map(FrameTruth.of(labels), found, thresholds=(0.9,)).mean[0] == 1
     (tmp_path / "bad.csv").write_text("v,0,0,0,1,1,1,0.5\nv,0,0,0,1,1,one,0.5\n")
-    with pytest.raises(InvalidInput, match="bad.csv, line 2"):
+    with pytest.raises(InvalidInput, match=r"bad\.csv, line 2"):
         read_detections(tmp_path / "bad.csv", labels)
     report = {"video": "films/v.mp4", "tubes": [as_tube(one, video="films/v.mp4").to_dict() for one in (0, 1)]}
     (tmp_path / "found.json").write_text(json.dumps([report]))
@@ -265,7 +264,7 @@ def test_detections_of_files(labels: Labels, tmp_path: Path) -> None:
     assert result.video.at(0.75) == 1
     assert result.figures()["frame_map@.5"] == 1
     (tmp_path / "bad.json").write_text('[{"tubes": [{"video": "v"}]}]')
-    with pytest.raises(InvalidInput, match="bad.json, tube 0"):
+    with pytest.raises(InvalidInput, match=r"bad\.json, tube 0"):
         read_tubes(tmp_path / "bad.json")
 
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from tests.chat.hf.conftest import CONTROL, build
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from trifocal.chat import load_chat
+from trifocal.chat.families import llava_video
 from trifocal.chat.hf import load as loading
 from trifocal.chat.hf.chat import HFChat
 from trifocal.chat.hf.config import HFChatConfig
@@ -126,3 +131,51 @@ def test_options_that_do_not_exist(folder: Path) -> None:
         load_chat(folder, method="sttm", bugdet=0.3)
     with pytest.raises(InvalidInput, match="budget given and no method"):
         load_chat(folder, budget=0.3)
+
+
+def test_llava_video_in_its_published_layout(
+    make_model: Callable[[str], Any], frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tiny LLaVA-OneVision under LLaVA-Video's names answers as itself, under the same words."""
+    own = ["<|endoftext|>", *(token for token in CONTROL if token not in {"<image>", "<video>"})]
+    small = Tokenizer(models.BPE())
+    small.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    small.decoder = decoders.ByteLevel()
+    special = [AddedToken(token, special=True) for token in own]
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    small.train_from_iterator(
+        ["What is it?"], trainers.BpeTrainer(vocab_size=280, special_tokens=special, initial_alphabet=letters)
+    )
+    words = small.get_vocab_size()
+    torch.manual_seed(0)
+    source = build("llava_onevision", words + 2, {token: small.token_to_id(token) or 0 for token in CONTROL})
+    text = source.config.text_config
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    published = {
+        **{name: getattr(text, name) for name in (*names, "vocab_size", "max_position_embeddings", "eos_token_id")},
+        "model_type": "llava_qwen", "mm_projector_type": "mlp2x_gelu", "mm_spatial_pool_mode": "bilinear",
+        "mm_spatial_pool_stride": 2, "rope_theta": 10000.0, "image_grid_pinpoints": [[28, 28]],
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(published))
+    tensors = {}
+    for key, value in source.state_dict().items():
+        key = key.replace("model.language_model.", "model.").replace("vision_tower.", "vision_tower.vision_tower.", 1)
+        key = key.replace("multi_modal_projector.linear_1", "mm_projector.0")
+        tensors[key.replace("multi_modal_projector.linear_2", "mm_projector.2")] = value.contiguous()
+    save_file(tensors, tmp_path / "model.safetensors")
+    PreTrainedTokenizerFast(tokenizer_object=small).save_pretrained(tmp_path)
+    real = llava_video.load_llava_video
+    monkeypatch.setattr(llava_video, "load_llava_video", partial(real, vision_heads=2))
+    chat = load_chat(tmp_path, method="sttm", budget=0.5)
+    assert isinstance(chat, HFChat)
+    answer = chat.ask(frames, "What is it?")
+    assert (answer.tokens.video, answer.tokens.kept) == (128, 64)
+    entry = chat.open(frames).entry
+    assert entry.length == len(chat.prompt.before(chat.prompt.token * 129))
+    assert chat.prompt.decode(chat.prompt.before("")).startswith("system\nYou are a helpful assistant.\nuser\n")
+    assert chat.processor.colours((0.0,), (1.0,))["mean"] == [0.5, 0.5, 0.5]
+    short = PreTrainedTokenizerFast(tokenizer_object=small)
+    short.add_tokens(["<more>"])
+    short.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="for a video and the model"):
+        load_chat(tmp_path)

@@ -112,12 +112,12 @@ def test_trained_tokens_reach_the_model(trained_chat: MakeChat, colours: Frames)
 def test_merging_shortens_the_prompt_and_is_counted(
     trained_chat: MakeChat, make_chat: MakeChat, colours: Frames
 ) -> None:
-    merge = configure("sttm", spatial_threshold=0.999, temporal_threshold=0.999, root_level=0)
+    merge = configure("sttm", spatial_threshold=0.999, temporal_threshold=0.999)
     for make in (trained_chat, partial(make_chat, grid=2)):
         whole, merged = make().ask(colours, "What is shown?"), make(merge=merge).ask(colours, "What is shown?")
         assert merged.tokens.video == whole.tokens.video == 26
-        # Three colours, each shown in two frames of four equal cells.
-        assert merged.tokens.kept == 3 + 2
+        # Each of three colours fills two frames alike: of the two one is left, in a grid too small to merge within.
+        assert merged.tokens.kept == 3 * 4 + 2
         assert merged.tokens.prompt < whole.tokens.prompt
         assert merged.timing.merge_s > 0
         assert whole.timing.merge_s == 0

@@ -127,7 +127,5 @@ class TemporalNeck(nn.Module):
             # Kept features may be stored in half precision; the neck's own decides.
             frames = source.to(cast("nn.Linear", projection).weight.dtype)
             frames = frames.unflatten(1, (-1, self.joined))  # (B, T', joined, H, W, C)
-                1, (-1, self.joined)
-            )  # (B, T', joined, H, W, C)
             levels.append(blocks(norm(projection(frames.movedim(2, 4).flatten(4)))))
         return levels

@@ -44,7 +44,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) → (B, N, C)."""
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        qkv = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, d)
+        # Through the layer, not its weight, so that low-rank updates of it count.
+        qkv = (self.qkv(x) + bias).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, d)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         out: Tensor = self.proj(seen)

@@ -95,8 +95,9 @@ def check_labels(labels: Labels, *, frames: VideoFolder | None = None, start_s: 
         if frames is not None:
             problems += _against_video(one, frames, start_s)
     actions = [one.actions for one in labels.videos]
-    per_class = sum((rows.sum(axis=0) for rows in actions), np.zeros(len(labels.classes), np.int64))
-    with_class = sum((rows.any(axis=0).astype(np.int64) for rows in actions), np.zeros(len(labels.classes), np.int64))
+    nothing = np.zeros((1, len(labels.classes)), np.int64)
+    per_class = np.concatenate([nothing, *(rows.sum(axis=0)[None] for rows in actions)]).sum(axis=0)
+    with_class = np.concatenate([nothing, *(rows.any(axis=0)[None] for rows in actions)]).sum(axis=0)
     with_box = [len(np.unique(one.indices)) for one in labels.videos]
     return LabelReport(
         videos=len(labels),
@@ -117,8 +118,8 @@ def _looked_with_box(labels: Labels) -> int:
 
 def _rows(one: VideoLabels) -> list[Problem]:
     unit = one.unit_boxes
-    outside = ((unit < -_SLACK) | (unit > 1 + _SLACK)).any(axis=1)
-    flat = (unit[:, 2:] <= unit[:, :2]).any(axis=1)
+    outside = np.asarray(((unit < -_SLACK) | (unit > 1 + _SLACK)).any(axis=1))
+    flat = np.asarray((unit[:, 2:] <= unit[:, :2]).any(axis=1))
     found = [
         _problem(one, "outside", outside, "a box lies outside the picture"),
         _problem(one, "no area", flat, "a box has no width or no height"),
@@ -199,6 +200,6 @@ def draw_labels(
     for number, row in enumerate(one.at(index)):
         box = np.sort(one.boxes_xyxy[row].reshape(2, 2), axis=0).reshape(1, 4)
         actor = int(one.tracks[row]) if one.tracks[row] >= 0 else number
-        doing = [names[place] for place in np.flatnonzero(one.actions[row])]
+        doing = [names[int(place)] for place in np.flatnonzero(one.actions[row])]
         tubes.append(Tube(one.video, actor, np.array([0.0]), box, {name: np.ones(1, np.float32) for name in doing}))
     return draw_actors(picture, tubes, time_s=0.0, size=(one.height, one.width))

@@ -186,7 +186,7 @@ class _Machine:
             if any(part is not None for part in state[2:5]):
                 raise _refused("an array of records")
             if order == "<" or order == ">":
-                what.value = what.value.newbyteorder(order)
+                what.value = np.dtype(order + what.value.str[1:])
         else:
             raise _refused("the state of an object")
 

@@ -154,7 +154,7 @@ def paired_ious(a: NDArray[np.float64], b: NDArray[np.float64], *, pixel: float 
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
     shared = (high - low + pixel).clip(0).prod(axis=-1)
     union = (a[..., 2:] - a[..., :2] + pixel).prod(axis=-1) + (b[..., 2:] - b[..., :2] + pixel).prod(axis=-1) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
 def borrowed(frames: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:

@@ -133,7 +133,7 @@ def average_precision(hits: NDArray[np.bool_], actors: int) -> float:
 
 
 def _has_area(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    return np.asarray((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
 
 
 def _keys(video: NDArray[np.int64], index: NDArray[np.int64], width: int) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from trifocal.action.evaluation.class_tubes import ClassTube, best_paths, borrowed, suppressed, tube_overlap
+from trifocal.action.evaluation.class_tubes import ClassTube, best_paths, borrowed, performed, suppressed, tube_overlap
 from trifocal.action.evaluation.frame_map import average_precision
 from trifocal.errors import InvalidInput
 

@@ -1,12 +1,14 @@
 """From a reference to a model that can be asked: a Hugging Face repository or a folder on this machine.
 
-Only safetensors, JSON and text are read; code from a repository is never run. `fingerprint` is what a prefix knows the
-model's files by: the Hub's own hashes where they were fetched from there, else hashes of what is in the folder.
+Folders are in the layout of transformers, or in that of LLaVA-Video. Only safetensors, JSON and text are read; code
+from a repository is never run. `fingerprint` is what a prefix knows the model's files by: the Hub's own hashes where
+they were fetched from there, else hashes of what is in the folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,15 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _READ = (".json", ".txt", ".jinja", ".safetensors")
 _SAMPLE = 1 << 20
 _SAMPLES = 64
+
+LLAVA_VIDEO = "llava_qwen"
+LLAVA_VIDEO_TEMPLATE = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
+    "{{ part['text'] if part['type'] == 'text' else '<video>\n' }}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""ChatML, as LLaVA-Video was trained with (`qwen_1_5` of its code)."""
 
 
 def load_hf_chat(
@@ -61,13 +72,48 @@ def load_hf_chat(
         WeightsError: the files cannot be had.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
     from trifocal.chat.hf.chat import HFChat
 
     folder = weights.fetch(reference, offline=offline)
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json", remedy="Give the folder of a Hugging Face model.")
+    template: str | None
+    if _model_type(folder) == LLAVA_VIDEO:
+        model, tokenizer, settings, template = _llava_video(folder, dtype=dtype)
+    else:
+        model, tokenizer = _published(reference, folder, dtype=dtype)
+        written = folder / "chat_template.jinja"
+        template = written.read_text(encoding="utf-8") if written.is_file() else None
+        settings = read_settings(folder)
+    if dtype is None and device == "cpu" and model.dtype == torch.float16:
+        model = model.to(torch.bfloat16)
+    return HFChat(
+        model.to(device).eval().requires_grad_(False),
+        tokenizer=tokenizer,
+        name=str(reference),
+        revision=fingerprint(folder),
+        settings=settings,
+        chat_template=template,
+        config=config,
+        method=method,
+        layer=layer,
+        store=store,
+        **options,
+    )
+
+
+def _model_type(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", ""))
+    except ValueError as error:
+        raise ModelError(f"{folder / 'config.json'} is not JSON: {error}", remedy="Fetch the model again.") from error
+
+
+def _published(reference: str | Path, folder: Path, *, dtype: str | None) -> tuple[Any, Any]:
+    """A model and its tokenizer, in the layout of transformers."""
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+
     try:
         found: Any = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (ValueError, KeyError, OSError) as error:
@@ -95,22 +141,34 @@ def load_hf_chat(
             f"The model in {folder} cannot be loaded: {_first_line(error)}",
             remedy="Fetch it again with safetensors weights and tokenizer.json.",
         ) from error
-    if dtype is None and device == "cpu" and model.dtype == torch.float16:
-        model = model.to(torch.bfloat16)
-    template = folder / "chat_template.jinja"
-    return HFChat(
-        model.to(device).eval().requires_grad_(False),
-        tokenizer=tokenizer,
-        name=str(reference),
-        revision=fingerprint(folder),
-        settings=read_settings(folder),
-        chat_template=template.read_text(encoding="utf-8") if template.is_file() else None,
-        config=config,
-        method=method,
-        layer=layer,
-        store=store,
-        **options,
-    )
+    return model, tokenizer
+
+
+def _llava_video(folder: Path, *, dtype: str | None) -> tuple[Any, Any, dict[str, Any], str]:
+    """LLaVA-Video in its published layout, with what that folder lacks: tokens of its own, settings and a template."""
+    import torch
+    from transformers import Qwen2Tokenizer
+
+    from trifocal.chat.families.llava_video import load_llava_video
+
+    chosen: torch.dtype | None = None if dtype is None else getattr(torch, dtype)
+    model = load_llava_video(folder, dtype=chosen)
+    try:
+        tokenizer: Any = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
+    except (ValueError, OSError) as error:
+        raise ModelError(
+            f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}", remedy="Fetch the model again."
+        ) from error
+    # The first ids behind the tokenizer's own, as the model is set up to read them.
+    tokenizer.add_tokens(["<image>", "<video>"], special_tokens=True)
+    if (placed := tokenizer.convert_tokens_to_ids("<video>")) != model.config.video_token_id:
+        raise ModelError(
+            f"The tokenizer in {folder} has {placed} for a video and the model {model.config.video_token_id}",
+            remedy="Fetch the whole model again, with the tokenizer that it was published with.",
+        )
+    # SigLIP's colours; the published code has them in Python.
+    half = [0.5, 0.5, 0.5]
+    return model, tokenizer, {"image_mean": half, "image_std": half}, LLAVA_VIDEO_TEMPLATE
 
 
 def fingerprint(folder: Path) -> str:

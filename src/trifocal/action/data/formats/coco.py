@@ -152,7 +152,9 @@ def write_coco(labels: Labels, path: Path) -> None:
     Raises:
         InvalidInput: the size of a video's picture is not known.
     """
-    videos, images, annotations = [], [], []
+    videos: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, one in enumerate(labels.videos, start=1):
         if not one.measured:
             raise wrong(path, one.video, "the size of its picture is not known", "Call labels.measured(sizes).")

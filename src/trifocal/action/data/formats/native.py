@@ -79,7 +79,10 @@ def read_native(path: Path) -> Labels:
         )
         for place, one in enumerate(entries)
     ]
-    classes = LabelMap(tuple(name for _, name in pairs), tuple(number for number, _ in pairs))
+    try:
+        classes = LabelMap(tuple(name for _, name in pairs), tuple(number for number, _ in pairs))
+    except InvalidInput as error:
+        raise InvalidInput(f"{path.name}: {error.message}", remedy=error.remedy) from error
     videos = tuple(
         _from_json(path, place, one, classes)
         for place, one in enumerate(field(path, "the file", value, "videos", list))

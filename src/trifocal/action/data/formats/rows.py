@@ -121,7 +121,7 @@ def field(path: Path, where: str, values: Mapping[str, Any], name: str, kind: ty
     Raises:
         InvalidInput: it is missing or another.
     """
-    value = values.get(name) if isinstance(values, Mapping) else None
+    value = values.get(name) if hasattr(values, "get") else None
     if not isinstance(value, kind) or isinstance(value, bool):
         names = kind.__name__ if isinstance(kind, type) else " or ".join(one.__name__ for one in kind)
         raise wrong(path, where, f"{name} is {value!r}", f"Give {name} as {names}.")

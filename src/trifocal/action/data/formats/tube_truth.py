@@ -50,7 +50,7 @@ def read_tube_truth(path: Path, *, rate: float = 25.0) -> Labels:
 def _video(
     path: Path,
     name: str,
-    tubes: dict[int, list[np.ndarray]],
+    tubes: dict[int, list[Any]],
     counts: dict[str, int],
     sizes: dict[str, tuple[int, int]],
     classes: LabelMap,
