@@ -78,6 +78,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(model: str, tmp_path: Path) -
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_resume_with_another_split_or_model_is_refused(tmp_path: Path) -> None:
+    train_find(make(8), config(epochs=1), folder=tmp_path)
+    for changed in (config(epochs=1, hold_out=0.3), replace(config(epochs=1), batch_videos=4)):
+        with pytest.raises(InvalidInput, match="cannot be resumed: the task was"):
+            train_find(make(8), changed, folder=tmp_path, resume=True)
+
+
 @pytest.mark.parametrize(
     ("stop_on", "splits", "watched"),
     [

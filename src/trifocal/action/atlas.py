@@ -83,7 +83,8 @@ class Atlas:
 
         def vectors(numbers: list[list[int]]) -> Tensor:
             if exporting:
-                return torch.stack([torch.stack([torch.full((), float(n)) for n in line]) for line in numbers])
+                lines = [torch.stack([torch.full((), n, dtype=torch.float32) for n in line]) for line in numbers]
+                return torch.stack(lines)
             return torch.tensor(numbers, dtype=torch.float32, device=values.device)
 
         ones = [1] * len(shapes)

@@ -171,7 +171,9 @@ def trained_of_run(run: Path) -> Trained:
     )
 
 
-def _conditions(weights: Path, samples: Sequence[Sample], *, count: int) -> Iterator[tuple[str, list[Verdict]]]:
+def _conditions(
+    weights: Path, samples: Sequence[Sample], *, count: int, untrained_tokens: bool
+) -> Iterator[tuple[str, list[Verdict]]]:
     asked = [picked(sample, count=count) for sample in samples]
 
     def all_of(chat: SmallChat, parts: Sequence[Sequence[Part]]) -> list[Verdict]:
@@ -183,7 +185,8 @@ def _conditions(weights: Path, samples: Sequence[Sample], *, count: int) -> Iter
     untrained = load_small_chat()
     half_linears(untrained)
     yield "language model without the video", all_of(untrained, [[]] * len(samples))
-    yield "untrained tokens", all_of(untrained, [_untrained_parts(untrained, sample) for sample in samples])
+    if untrained_tokens:
+        yield "untrained tokens", all_of(untrained, [_untrained_parts(untrained, sample) for sample in samples])
     del untrained
     trained = load_small_chat(trained=weights)
     half_linears(trained)
@@ -199,6 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json and table.md")
     parser.add_argument("--videos", type=int, help="judge so many; all by default")
     parser.add_argument("--questions", type=int, default=24, help="on each video")
+    parser.add_argument("--rivals-only", action="store_true", help="leave out the untrained tokens")
     parser.add_argument("--ship", action="store_true", help="put the weights into the package if they qualify")
     given = parser.parse_args(arguments)
     weights = given.out / "weights"
@@ -206,7 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
     save_trained(trained, weights)
     samples = list(load_split(given.data, first=given.videos))
     results: dict[str, Any] = {}
-    for name, verdicts in _conditions(weights, samples, count=given.questions):
+    for name, verdicts in _conditions(weights, samples, count=given.questions, untrained_tokens=not given.rivals_only):
         began = time.perf_counter()
         both = {by: summary(verdicts, by=by) for by in ("sum", "mean")}
         best = "sum" if name.startswith("trained") else max(both, key=lambda by: both[by]["accuracy"])

@@ -156,7 +156,8 @@ def _source(
         with PipedVideo(sys.stdin.fileno(), name="the standard input", limits=limits) as stream:
             yield stream, "stdin"
     else:
-        raw = RawVideo(sys.stdin.fileno(), size=_parsed_size(size), fps=fps or 0.0, limits=limits)
+        sides = _parsed_size(size)
+        raw = RawVideo(sys.stdin.fileno(), size=sides, fps=fps or 0.0, limits=limits)
         yield raw, "stdin"
 
 

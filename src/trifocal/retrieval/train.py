@@ -160,12 +160,12 @@ class RetrievalTask(Task):
         watched: the split that is evaluated after an epoch; None for none.
     """
 
-    version = "retrieval/1"
-
     def __init__(self, data: RetrievalData, config: FindConfig, *, watched: str | None) -> None:
         torch.manual_seed(config.train.seed)
         chosen = preset(config.model, video_dim=data.features.dim, text_dim=data.words.dim, **dict(config.changes))
         self.config = config
+        apart = {name: value for name, value in config.to_dict().items() if name not in ("train", "version")}
+        self.version = f"retrieval/1 {json.dumps({**apart, 'data': data.name, 'watched': watched}, sort_keys=True)}"
         self.model: PrototypeRetriever = PrototypeRetriever(chosen)
         frames = chosen.max_frames if chosen.frame_branch or chosen.frame_tokens else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +33,8 @@ class Batches(Protocol):
 class Task(ABC):
     """What is trained. Subclass it, set `model`, write `batches` and `loss`; the rest has defaults."""
 
-    version: ClassVar[str] = ""
-    """A name that a checkpoint must share to be resumed by this task; change it when old checkpoints no longer fit."""
+    version: str = ""
+    """What a checkpoint must share to be resumed by this task: all that shapes a run beside the loop's configuration."""
 
     model: nn.Module
     """The model. Only parameters that require a gradient are trained, saved and averaged; buffers are saved too."""

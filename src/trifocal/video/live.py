@@ -6,6 +6,7 @@ and lose nothing; a camera cannot wait, so its queue holds a few frames and drop
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import tempfile
@@ -37,6 +38,7 @@ __all__ = ["Camera", "LiveVideo", "PipedVideo", "RawVideo"]
 
 Picture = npt.NDArray[np.uint8]
 _SPOOL_BYTES = 1 << 20
+_FIRST_FREE = 3
 
 
 class LiveVideo:
@@ -108,8 +110,15 @@ class PipedVideo(LiveVideo):
         head = read_head(fd)
         admit(head, size=len(head), name=name, limits=limits)
         self._spool: IO[bytes] | None = None
+        self._fd = -1
         if streamable(head):
-            self._session = Sandbox(fd, name=name, limits=limits, head=head)
+            # A number of its own: the decoding process gets the first three of them anew.
+            self._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+            try:
+                self._session = Sandbox(self._fd, name=name, limits=limits, head=head)
+            except BaseException:
+                os.close(self._fd)
+                raise
         else:
             self._spool = _spooled(fd, head, name=name, limits=limits)
             try:
@@ -130,6 +139,9 @@ class PipedVideo(LiveVideo):
         self._session.close()
         if self._spool is not None:
             self._spool.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 class RawVideo(LiveVideo):

@@ -241,10 +241,11 @@ def test_a_wrong_label_map_says_where(tmp_path: Path, name: str, text: str, wher
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    bare = Labels(CLASSES, (VideoLabels("v", [0], [[0, 0, 1, 1]], [0], [[True, False, False]], 1.0),))
+    row = np.zeros(1, np.int64)
+    bare = Labels(CLASSES, (VideoLabels("v", row, np.ones((1, 4), np.float32), row, np.ones((1, 3), np.bool_), 1.0),))
     for kind in ("cvat", "coco"):
         with pytest.raises(InvalidInput, match="size of its picture"):
-            write_labels(bare, tmp_path / "x.xml", kind=kind)  # type: ignore[arg-type]
+            write_labels(bare, tmp_path / "x.xml", kind=kind)
     with pytest.raises(InvalidInput, match="is not written"):
         write_labels(bare, tmp_path / "x", kind="tubes")
     with pytest.raises(InvalidInput, match="cannot be written"):

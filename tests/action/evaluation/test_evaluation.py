@@ -129,7 +129,7 @@ def test_frames_that_are_excluded_or_not_looked_at_do_not_count(labels: Labels) 
             scores=np.concatenate([found.scores, extra.scores]),
             person=None,
         )
-        assert (frame_map(truth, both).mean[0] < 1) is worse
+        assert bool(frame_map(truth, both).mean[0] < 1) is worse
 
 
 def test_ties_go_by_the_detectors_order(labels: Labels) -> None:
@@ -220,7 +220,7 @@ def test_videos_whose_names_begin_alike_are_not_confused(labels: Labels) -> None
 
 def test_what_the_truth_would_give(labels: Labels) -> None:
     found = perfect(labels)
-    shifted = replace(found, boxes_xyxy=[*found.boxes_xyxy, 12, 0, 12, 0])
+    shifted = replace(found, boxes_xyxy=found.boxes_xyxy + np.array([12.0, 0.0, 12.0, 0.0]))
     truth = FrameTruth.of(labels)
     place = oracles(truth, shifted)
     assert place.detected < 0.1

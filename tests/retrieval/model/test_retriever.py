@@ -32,7 +32,7 @@ def small(name: str = "paper", **changes: Any) -> RetrieverConfig:
     }
     if name == "merged":
         sizes["window_max"] = 1
-    return preset(name, **{**sizes, **changes})  # type: ignore[arg-type]
+    return preset(name, **{**sizes, **changes})
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,7 @@ def test_every_choice_trains(changes: dict[str, Any], make_batch: MakeBatch) -> 
     losses = model.loss(batch, epoch=30)
     assert set(losses) >= {"total", "retrieval", "words", "video", "guidance", "ortho"}
     torch.testing.assert_close(losses["total"], sum(v for k, v in losses.items() if k != "total"))
-    losses["total"].backward()
+    torch.autograd.backward(losses["total"])
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -203,7 +203,7 @@ def test_learning_finds_held_out_videos(name: str, least: float, make_batch: Mak
     for epoch in range(60):
         optimiser.zero_grad()
         loss = model.loss(train, epoch=epoch)["total"]
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
     model.eval()
     with torch.no_grad():

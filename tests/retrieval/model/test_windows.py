@@ -22,7 +22,7 @@ from trifocal.retrieval.prototypes import build_prototypes
 def test_all_windows_of_32_clips_are_528_and_of_at_most_8_are_228() -> None:
     assert len(window_spans(32, longest=32)) == 528
     assert len(window_spans(32, longest=8)) == 228
-    lengths = window_spans(32, longest=32, lengths="geometric").diff(dim=1).unique().tolist()
+    lengths = torch.unique(window_spans(32, longest=32, lengths="geometric").diff(dim=1)).tolist()
     assert lengths == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
 
 
@@ -86,7 +86,8 @@ def test_covering_is_greedy_facility_location() -> None:
     weights = torch.rand(9, generator=torch.Generator().manual_seed(6))
     chosen = choose_covering(tokens, k=4, weights=weights)
     for rows, found in zip(F.normalize(tokens, dim=-1), chosen.tolist(), strict=True):
-        alike, have = rows @ rows.T, []
+        alike = rows @ rows.T
+        have: list[int] = []
         for pick in found:
             value = [float((weights * alike[:, [*have, j]].amax(dim=1)).sum()) for j in range(9)]
             assert value[pick] == pytest.approx(max(value), abs=1e-5)

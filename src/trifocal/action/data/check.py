@@ -97,7 +97,7 @@ def check_labels(labels: Labels, *, frames: VideoFolder | None = None, start_s: 
     actions = [one.actions for one in labels.videos]
     nothing = np.zeros((1, len(labels.classes)), np.int64)
     per_class = np.concatenate([nothing, *(rows.sum(axis=0)[None] for rows in actions)]).sum(axis=0)
-    with_class = np.concatenate([nothing, *(rows.any(axis=0)[None] for rows in actions)]).sum(axis=0)
+    with_class = np.concatenate([nothing, *(np.asarray(rows.any(axis=0))[None] for rows in actions)]).sum(axis=0)
     with_box = [len(np.unique(one.indices)) for one in labels.videos]
     return LabelReport(
         videos=len(labels),

@@ -9,6 +9,7 @@ a share, the merged tokens count, since no layer ever holds more.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,9 +87,8 @@ def plan(
     return Sampling.at_fps(config.fps, max_frames=wanted), wanted
 
 
-def _most(low: int, high: int, fits: object) -> int:
+def _most(low: int, high: int, fits: Callable[[int], bool]) -> int:
     """The largest number from `low`, which fits, to below `high`, which does not."""
-    assert callable(fits)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

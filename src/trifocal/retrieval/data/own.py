@@ -100,7 +100,7 @@ def extract_features(
     videos: Mapping[str, Path],
     encoder: FrameTextEncoder,
     *,
-    cache: Path,
+    cache: Path | str,
     frames_per_second: float = 1.0,
     max_frames: int = 512,
     progress: Callable[[int, int], None] | None = None,
@@ -125,7 +125,7 @@ def extract_features(
         raise InvalidInput("there are no videos", remedy="Name at least one in the table of captions.")
     sampling = reader.Sampling.at_fps(frames_per_second, max_frames=max_frames, size=encoder.frame_size)
     stamp = hashlib.sha256(f"{encoder.id}|{frames_per_second}|{max_frames}".encode()).hexdigest()[:16]
-    folder = cache / f"frames-{stamp}"
+    folder = Path(cache) / f"frames-{stamp}"
     kept = FolderRows(folder) if folder.is_dir() and any(folder.glob("*.npz")) else None
     for done, (name, path) in enumerate(videos.items()):
         if progress is not None:

@@ -8,7 +8,8 @@ videos exactly (`row_scores`).
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,7 @@ DECIMALS = 6
 # Rows widened at a time: 4096 x 384 x 4 bytes fit the second-level cache's order of size, and were fastest of 256 to
 # 16384 (bench/search). Wider vectors get fewer rows, so that the buffer stays at about 6 MB.
 _BLOCK_NUMBERS = 4096 * 384
+_FACTS = tuple(entry.name for entry in fields(VideoFacts))
 
 
 class Segment:
@@ -70,16 +72,28 @@ class Segment:
             rows = json.loads(paths["videos"].read_bytes())
             self.videos: tuple[str, ...] = tuple(rows["ids"])
             self.starts = np.asarray(rows["rows"], dtype=np.int64)
-            unknown: list[dict[str, Any]] = [{}] * len(self.videos)
-            self.facts = tuple(VideoFacts(**entry) for entry in rows.get("facts", unknown))
+            unknown: list[None] = [None] * len(self.videos)
+            self._facts = {"folder": [""] * len(unknown), "dated_s": unknown, "duration_s": unknown} | rows.get(
+                "facts", {}
+            )
             self.stamps: tuple[str, ...] = tuple(rows.get("stamps", [""] * len(self.videos)))
         except (ValueError, TypeError, KeyError) as error:
             raise LibraryDamaged(f"{paths['videos']} cannot be read: {error}", remedy=REBUILD) from error
         bounds = np.append(self.starts, count)
-        counted = {len(self.videos), len(self.starts), len(self.facts), len(self.stamps)} == {stored.videos}
+        lengths = {len(self.videos), len(self.starts), len(self.stamps), *map(len, self._facts.values())}
+        counted = lengths == {stored.videos}
         if not counted or bounds[0] != 0 or (np.diff(bounds) < 1).any():
             raise LibraryDamaged(f"the list of videos in {folder} does not fit its prototypes", remedy=REBUILD)
         self.ends = bounds[1:]
+
+    @cached_property
+    def facts(self) -> tuple[VideoFacts, ...]:
+        """The facts of each video; made when a filter first asks."""
+        try:
+            rows = zip(*(self._facts[name] for name in _FACTS), strict=True)
+            return tuple(VideoFacts(**dict(zip(_FACTS, row, strict=True))) for row in rows)
+        except (KeyError, TypeError, InvalidInput) as error:
+            raise LibraryDamaged(f"the facts of the videos in {self.folder} are not usable", remedy=REBUILD) from error
 
     def item(self, place: int) -> IndexItem:
         """One video, copied out of the map."""
@@ -168,7 +182,8 @@ def write_segment(
         np.save(file, np.concatenate(spans).astype("<f4"), allow_pickle=False)
 
     def write_videos(file: BinaryIO) -> None:
-        table = {"ids": ids, "rows": rows, "facts": facts, "stamps": stamps}
+        columns = {name: [entry[name] for entry in facts] for name in _FACTS}
+        table = {"ids": ids, "rows": rows, "facts": columns, "stamps": stamps}
         file.write(json.dumps(table, ensure_ascii=False).encode())
 
     vectors = store_file(folder, "vectors", ".npy", write_vectors)

@@ -70,11 +70,10 @@ def read_cvat(
                 path, f'<track id="{number}">, <box frame="{index}">', f"the action {strangers[0]!r} is unknown",
                 f"Use one of {', '.join(known.names[:8])}.",
             )  # fmt: skip
-    rows = [
-        Row(index, box, number, action)
-        for number, index, box, names in found
-        for action in ([known.index(name) for name in names] or [None])
-    ]
+    rows = []
+    for number, index, box, names in found:
+        actions: list[int | None] = [known.index(name) for name in names]
+        rows += [Row(index, box, number, action) for action in actions or [None]]
     name, size, count = _facts(path, root)
     own = join(video or name, rows, known, rate=rate, size=size, frame_count=count, labelled=_labelled(count))
     return Labels(known, (own,))
@@ -100,13 +99,13 @@ def _boxes(
         index = _whole(path, f"{where}, <box>", "frame", box.get("frame"))
         at = f'{where}, <box frame="{index}">'
         try:
-            corners = [float(box.get(name, "")) for name in _CORNERS]
+            x1, y1, x2, y2 = (float(box.get(name, "")) for name in _CORNERS)
         except ValueError as error:
             raise wrong(path, at, f"a corner is no number ({error})", f"Give {', '.join(_CORNERS)}.") from error
-        if not np.isfinite(corners).all():
+        if not np.isfinite([x1, y1, x2, y2]).all():
             raise wrong(path, at, "a corner is not finite", f"Give {', '.join(_CORNERS)}.")
         names = _actions(box, label, attributes)
-        shown.append((index, box.get("outside") == "1", (corners[0], corners[1], corners[2], corners[3]), names))
+        shown.append((index, box.get("outside") == "1", (x1, y1, x2, y2), names))
     shown.sort(key=lambda one: one[0])
     out: list[tuple[int, _Box, tuple[str, ...]]] = []
     for place, (index, outside, corners, names) in enumerate(shown):
@@ -209,6 +208,7 @@ def write_cvat(labels: VideoLabels, path: Path, *, classes: LabelMap) -> None:
 
 
 def _add_box(track: Element, index: int, corners: np.ndarray, outside: str, actions: list[str]) -> None:
-    values = {name: f"{value:.2f}" for name, value in zip(_CORNERS, corners, strict=True)}
-    box = SubElement(track, "box", frame=str(index), keyframe="1", outside=outside, occluded="0", z_order="0", **values)
+    values = {"frame": str(index), "keyframe": "1", "outside": outside, "occluded": "0", "z_order": "0"}
+    values |= {name: f"{value:.2f}" for name, value in zip(_CORNERS, corners, strict=True)}
+    box = SubElement(track, "box", values)
     SubElement(box, "attribute", name="action").text = ", ".join(actions)

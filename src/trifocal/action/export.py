@@ -1,0 +1,79 @@
+"""The whole detector as one graph, for runtimes without this project: `torch.export` and ONNX.
+
+Height and width stay open, the number of frames is fixed. Points are gathered by plain indexing, which every exporter
+knows; an ONNX file needs no 5-D GridSample. Graphs are for one clip at a time, without padding.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from trifocal.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from trifocal.action.detector import Detector
+
+__all__ = ["OUTPUTS", "export_onnx", "export_program"]
+
+OUTPUTS = ("class_logits", "boxes_cxcywh", "person_logits")
+OPSET = 20
+
+
+class _Plain(nn.Module):
+    """The detector with tensors in and out."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        out = self.model(clips)
+        return out.class_logits, out.boxes_cxcywh, out.person_logits
+
+
+def export_program(model: Detector, *, size: tuple[int, int] = (128, 160)) -> ExportedProgram:
+    """The detector as a program of `torch.export`.
+
+    Args:
+        model: in evaluation mode.
+        size: height and width of the clip that is traced; others work too.
+
+    Returns:
+        A program from clips (1, 3, T, H, W) to the three `OUTPUTS`.
+    """
+    plain = _Plain(model).eval()
+    clips = torch.zeros(1, 3, model.config.frames, *size, device=model.level_code.device)
+    open_sides = {3: torch.export.Dim.AUTO, 4: torch.export.Dim.AUTO}
+    before, model.encoder.sampling = model.encoder.sampling, "gather"
+    try:
+        return torch.export.export(plain, (clips,), dynamic_shapes={"clips": open_sides})
+    finally:
+        model.encoder.sampling = before
+
+
+def export_onnx(model: Detector, path: Path | str, *, size: tuple[int, int] = (128, 160)) -> Path:
+    """Write the detector as an ONNX file.
+
+    Args:
+        model: in evaluation mode.
+        path: the file.
+        size: as for `export_program`.
+
+    Raises:
+        MissingExtra: `onnx` and `onnxscript` are not installed.
+    """
+    try:
+        import onnxscript  # noqa: F401  # torch looks for it when it exports
+    except ImportError as error:
+        raise MissingExtra("ONNX export needs onnx and onnxscript", remedy="pip install 'trifocal[export]'.") from error
+    path = Path(path)
+    program = torch.onnx.export(export_program(model, size=size), dynamo=True, opset_version=OPSET, verbose=False)
+    assert program is not None
+    program.save(path)
+    return path

@@ -1,0 +1,123 @@
+"""`trifocal detect` as a user types it, with a small detector of random weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.cli.conftest import Run
+
+from trifocal import video
+from trifocal.action import ActionModel, Detector, DetectorConfig, VitConfig
+
+COUNT, HEIGHT, WIDTH, FPS = 30, 48, 64, 10.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = DetectorConfig(
+        backbone=VitConfig(width=48, depth=1, heads=4, grid=14, drop_path=0.0),
+        frames=4, frame_stride=2, short_side=32, classes=2, actors=2, width=32, heads=4, feedforward=32,
+        encoder_layers=1, decoder_layers=1, points=2,
+    )  # fmt: skip
+    detector = Detector(config).eval()
+    with torch.no_grad():
+        for name, one in detector.named_parameters():
+            if "person" in name and name.endswith("bias"):
+                one.copy_(torch.tensor([-5.0, 5.0, -5.0]))  # everything is somebody
+    folder = tmp_path_factory.mktemp("model")
+    ActionModel(detector, ("walk", "wave"), fps=FPS, name="tiny", caveat="It knows nothing.").save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "v.mkv"
+    pictures = np.random.default_rng(0).integers(0, 255, (COUNT, HEIGHT, WIDTH, 3), np.uint8)
+    video.write_mp4(path.with_suffix(".mp4"), pictures, fps=FPS)
+    return path.with_suffix(".mp4")
+
+
+def test_a_file_becomes_tubes_in_every_form(run: Run, model: Path, film: Path, tmp_path: Path) -> None:
+    out = [tmp_path / f"x.{ending}" for ending in ("json", "csv", "xml", "vtt", "mp4")]
+    words = [word for path in out for word in ("--out", path)]
+    done = run("detect", film, "--model", model, *words, "--format", "json", "--heat", tmp_path / "h.jpg")
+    assert done.code == 0, done.err
+    report = done.json
+    assert (report["width"], report["height"], report["moments"]) == (WIDTH, HEIGHT, 8)
+    assert report["tubes"]
+    assert json.loads(out[0].read_text()) == report
+    assert out[1].read_text().startswith("v,0.")
+    assert "<track" in out[2].read_text()
+    assert out[3].read_text().startswith("WEBVTT")
+    assert video.probe(out[4]).frame_count == COUNT
+    with Image.open(tmp_path / "h.jpg") as image:
+        assert image.format == "JPEG"
+
+
+def test_people_get_a_table_and_the_caveat(run: Run, model: Path, film: Path) -> None:
+    done = run("detect", film, "--model", model, "--least", "0.4")
+    assert done.code == 0, done.err
+    assert "in 8 moments" in done.out
+    assert "walk 0.5" in done.out
+    assert "It knows nothing." in done.err
+
+
+def test_the_standard_input_gives_what_the_file_gives(model: Path, film: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "trifocal", "detect", "-", "--model", model, "--format", "json"]
+    with film.open("rb") as file:
+        piped = subprocess.run(command, stdin=file, capture_output=True, text=True, check=False)
+    assert piped.returncode == 0, piped.stderr
+    command[4] = str(film)
+    direct = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, second = json.loads(piped.stdout), json.loads(direct.stdout)
+    assert [{**tube, "video": ""} for tube in first["tubes"]] == [{**tube, "video": ""} for tube in second["tubes"]]
+
+
+def test_raw_pictures_through_the_standard_input(model: Path) -> None:
+    raw = np.random.default_rng(1).integers(0, 255, (COUNT, HEIGHT, WIDTH, 3), np.uint8).tobytes()
+    command = [sys.executable, "-m", "trifocal", "detect", "-", "--model", model, "--format", "json"]
+    command += ["--size", f"{WIDTH}x{HEIGHT}", "--fps", str(FPS), "--linker", "online", "--seconds", "2"]
+    done = subprocess.run(command, input=raw, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["end_s"] < 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nothing.mp4",), "neither a file nor a video of the library"),
+        (("-", "--size", "64x48"), "belong together"),
+        (("-", "--size", "64", "--fps", "10"), "--size is 64"),
+        (("FILM", "--seconds", "3"), "for streams"),
+        (("FILM", "--out", "x.txt"), "x.txt ends in no known way"),
+        (("FILM", "--heat", "x.png"), "x.png ends in no known way"),
+        (("FILM", "--heat", "x.jpg", "--actor", "99"), "no actor 99"),
+        (("FILM", "--heat", "x.jpg", "--action", "fly"), "no action 'fly'"),
+        (("FILM", "--model", "nowhere"), "nowhere"),
+        (("/dev/no-such-camera", "--camera"), "cannot be opened"),
+    ],
+)
+def test_what_cannot_be_is_told(
+    run: Run,
+    model: Path,
+    film: Path,
+    words: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [str(film) if word == "FILM" else word for word in words]
+    if "--model" not in given:
+        given += ["--model", str(model)]
+    done = run("detect", *given, "--library", tmp_path / "library")
+    assert done.code != 0
+    assert said in done.err
