@@ -2,6 +2,7 @@
 
     python -m trifocal.bench.small_detect train DATA --out RUN [--shared-map] ...
     python -m trifocal.bench.small_detect report DATA --runs RUN RIVAL --out bench/small_detect
+    python -m trifocal.bench.small_detect ship RUN --out FOLDER
 
 `train` uses the loop of `trifocal.training` and resumes. `report` gives frame-AP at IoU .5 on held-out seeds by class
 and by kind of class (body: the pose tells; context: only something outside does), and how much of a class's attention
@@ -23,14 +24,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trifocal.action import AttentionRequest, Detector, DetectorConfig, ImageConfig, preset
+from trifocal.action import ActionModel, AttentionRequest, Detector, DetectorConfig, ImageConfig, preset
 from trifocal.action.data.targets import Targets
 from trifocal.action.evaluation.frame_map import frame_map
 from trifocal.action.evaluation.tables import Detections, FrameTruth
 from trifocal.action.labels import LabelMap
 from trifocal.action.losses import ActionCriterion, CriterionConfig
 from trifocal.bench.machine import machine
-from trifocal.bench.small_detect_data import ClipSet, SplitPlan, make_clips
+from trifocal.bench.small_detect_data import FPS, ClipSet, SplitPlan, make_clips
 from trifocal.playground import ACTIONS
 from trifocal.training import EpochBatches, NamedParameters, Task, TrainConfig, fit, load_weights
 
@@ -55,6 +56,10 @@ SPLITS: Final = {
     "train": SplitPlan(first_seed=1_000_000, videos=1400, clips=3, balanced=True),
     "test": SplitPlan(first_seed=3_000_000, videos=300, clips=3),
 }
+CAVEAT: Final = (
+    "This small detector was trained on drawn figures (the playground) alone: it shows how detection works, and what it "
+    "says of real people means nothing."
+)
 Batch = tuple[tuple[torch.Tensor, ...], Targets]
 
 
@@ -294,6 +299,18 @@ def _report(arguments: argparse.Namespace) -> None:
         print(f"| {name} |" + "".join(f" {row['summary'][name]:.3f} |" for row in rows.values()))
 
 
+def _ship(arguments: argparse.Namespace) -> None:
+    """Write the folder that `load_action_model("default")` reads."""
+    config = DetectorConfig.from_json((arguments.folder / "config.json").read_text())
+    model = Detector(config)
+    load_weights(arguments.folder / "best.safetensors", model)
+    classes = tuple(action.name for action in ACTIONS)
+    shipped = ActionModel(model.eval(), classes, fps=FPS, name="small playground detector", caveat=CAVEAT)
+    shipped.save(arguments.out, half=True)
+    size = sum(path.stat().st_size for path in arguments.out.iterdir())
+    print(f"{arguments.out}: {size / 1e6:.2f} MB")
+
+
 def main(words: list[str] | None = None) -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -318,6 +335,10 @@ def main(words: list[str] | None = None) -> None:
     report.add_argument("--runs", type=Path, nargs="+", required=True)
     report.add_argument("--out", type=Path, default=Path("bench/small_detect"))
     report.set_defaults(run=_report)
+    ship = stages.add_parser("ship", help="write the folder that ships")
+    ship.add_argument("folder", type=Path)
+    ship.add_argument("--out", type=Path, required=True)
+    ship.set_defaults(run=_ship)
     arguments = parser.parse_args(words)
     arguments.run(arguments)
 

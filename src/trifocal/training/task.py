@@ -34,7 +34,7 @@ class Task(ABC):
     """What is trained. Subclass it, set `model`, write `batches` and `loss`; the rest has defaults."""
 
     version: str = ""
-    """What a checkpoint must share to be resumed by this task: all that shapes a run beside the loop's configuration."""
+    """What a checkpoint must share to be resumed: all that shapes a run beside the loop's configuration."""
 
     model: nn.Module
     """The model. Only parameters that require a gradient are trained, saved and averaged; buffers are saved too."""
