@@ -106,7 +106,7 @@ class Atlas:
         Returns:
             (C * M, D/M).
         """
-        count, looks = len(x), weights.shape[1]
+        count, looks = x.shape[0], weights.shape[1]
         points = looks // self.origin.shape[1]
         low = (self.origin - 1).repeat_interleave(points, 1).repeat(1, self.heads)  # (3, M * L * P)
         high = self.last.repeat_interleave(points, 1).repeat(1, self.heads)

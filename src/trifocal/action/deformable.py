@@ -144,7 +144,7 @@ class DeformableAttention(nn.Module):
         Returns:
             (C, D), through the output projection.
         """
-        count, looks = len(queries), self.levels * self.points
+        count, looks = queries.shape[0], self.levels * self.points
         # Places need all the digits of float32, also where the rest runs in half precision.
         with torch.autocast(queries.device.type, enabled=False):
             exact = torch.cat((queries.float(), centres), -1)

@@ -57,7 +57,7 @@ SPLITS: Final = {
     "test": SplitPlan(first_seed=3_000_000, videos=300, clips=3),
 }
 CAVEAT: Final = (
-    "This small detector was trained on drawn figures (the playground) alone: it shows how detection works, and what it "
+    "This small detector was trained on drawn figures (the playground) alone: it shows how detection works; what it "
     "says of real people means nothing."
 )
 Batch = tuple[tuple[torch.Tensor, ...], Targets]
