@@ -7,7 +7,7 @@ from PIL import Image
 
 from trifocal.bench.ask_budget import FULL, NONE, budget_table, plot
 from trifocal.bench.small_chat_data import Sample
-from trifocal.bench.small_chat_eval import Verdict, picked, summary
+from trifocal.bench.small_chat_eval import Verdict, gain, picked, summary
 from trifocal.playground import QUESTION_TYPES
 
 ROWS = {
@@ -35,6 +35,15 @@ def test_the_summary_counts_by_type_and_draws_whole_videos() -> None:
     assert found["interval"] == [0.0, 1.0]  # two videos, one all right and one all wrong
     assert (found["questions"], found["videos"]) == (4, 2)
     assert summary(verdicts, by="mean")["accuracy"] == 0.25
+
+
+def test_a_gain_is_counted_on_the_same_questions() -> None:
+    videos = ["a", "a", "b", "b"]
+    sure = gain([1, 1, 1, 0], [0, 1, 0, 0], videos=videos)
+    assert sure == {"accuracy": 0.5, "interval": [0.5, 0.5]}
+    unsure = gain([1, 1, 0, 0], [0, 0, 1, 1], videos=videos)
+    assert unsure["accuracy"] == 0
+    assert unsure["interval"] == [-1.0, 1.0]
 
 
 def test_questions_are_of_all_types_in_turn_and_the_same_each_time() -> None:

@@ -71,7 +71,7 @@ def test_people_get_a_table_and_the_caveat(run: Run, model: Path, film: Path) ->
 
 
 def test_the_standard_input_gives_what_the_file_gives(model: Path, film: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "trifocal", "detect", "-", "--model", model, "--format", "json"]
+    command = [sys.executable, "-m", "trifocal", "detect", "-", "--model", str(model), "--format", "json"]
     with film.open("rb") as file:
         piped = subprocess.run(command, stdin=file, capture_output=True, text=True, check=False)
     assert piped.returncode == 0, piped.stderr
@@ -83,7 +83,7 @@ def test_the_standard_input_gives_what_the_file_gives(model: Path, film: Path, t
 
 def test_raw_pictures_through_the_standard_input(model: Path) -> None:
     raw = np.random.default_rng(1).integers(0, 255, (COUNT, HEIGHT, WIDTH, 3), np.uint8).tobytes()
-    command = [sys.executable, "-m", "trifocal", "detect", "-", "--model", model, "--format", "json"]
+    command = [sys.executable, "-m", "trifocal", "detect", "-", "--model", str(model), "--format", "json"]
     command += ["--size", f"{WIDTH}x{HEIGHT}", "--fps", str(FPS), "--linker", "online", "--seconds", "2"]
     done = subprocess.run(command, input=raw, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -197,3 +199,12 @@ def test_videos_of_ones_own_are_trained_and_measured(
     (tmp_path / "captions.csv").write_text("video,caption\n9.mp4,x\n")
     assert run("eval", "find", *data) == 2
     assert "1 of 1 videos" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(layout: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trifocal"]
+    words = ("train", "find", "--data", "layout", "--root", layout, "--out", tmp_path / "run", "--epochs", "2", *SMALL)
+    subprocess.run([*command, *map(str, words)], check=True, timeout=250, capture_output=True)
+    assert json.loads((tmp_path / "run" / "find.json").read_text())["epochs"] == 2
+    assert run("eval", "find", "--data", "layout", "--root", layout, "--model", tmp_path / "run") == 0

@@ -187,7 +187,7 @@ def _file(video: str, library: Path | None) -> Path:
     folder = library or default_library()
     try:
         with Library.open(folder) as opened:
-            return opened.source(video)
+            return Path(opened.source(video))
     except (LibraryNotFound, NotInLibrary) as error:
         raise VideoNotFound(
             f"{video} is neither a file nor a video of the library in {folder}",

@@ -1,20 +1,26 @@
 """The library: a folder that holds what is known of a person's videos, and the verbs on it.
 
-`Library` is the front: `create`, `open`, `add`, `find`, `ask`, `videos`, `video`, `remove`, `verify`, `repair`. Behind
+`Library` is the front: `create`, `open`, `add`, `find`, `ask`, `detect`, `videos`, `remove`, `verify`, ... Behind
 it, in the order of an `add`: `scan` (which files), `plan` (what it means), `stages` and `executor` (decode, encode),
 `ingest` (the whole, safe to kill), `store` (files), `catalogue`, `schema` and `contents` (SQLite), `lease` and
 `session` (who writes); then `view` (the verbs that read), `search`, `lookup`, `removal`, `verify`, `repair`, `salvage`.
+Of a `detect`: `looker` (a detector), `detection` (the act), `tubes` (rows), `acting` (moments where somebody acts).
 """
 
 from __future__ import annotations
 
+from trifocal.library.detection import DetectionReport
 from trifocal.library.executor import Executor, LocalExecutor
 from trifocal.library.library import Library
+from trifocal.library.looker import Looker
 from trifocal.library.query import Query
 from trifocal.library.records import (
+    ActionSpan,
     AddFailure,
     AddProgress,
     AddReport,
+    Detection,
+    DetectProgress,
     FileChange,
     LibraryStatus,
     RemoveReport,
@@ -29,9 +35,13 @@ from trifocal.library.verify import Finding, VerifyReport
 from trifocal.retrieval import Moment, VideoFilter
 
 __all__ = [
+    "ActionSpan",
     "AddFailure",
     "AddProgress",
     "AddReport",
+    "DetectProgress",
+    "Detection",
+    "DetectionReport",
     "EncoderIdentity",
     "Executor",
     "FileChange",
@@ -40,6 +50,7 @@ __all__ = [
     "LibrarySettings",
     "LibraryStatus",
     "LocalExecutor",
+    "Looker",
     "Moment",
     "Query",
     "ReindexReport",

@@ -374,7 +374,7 @@ def quarantined(path: str, *, times: int) -> AddFailure:
 
 
 def dump(connection: sqlite3.Connection, *, settings: LibrarySettings, encoder: EncoderIdentity) -> str:
-    """The contents in order, as JSON: settings, encoder, roots, videos, files, prototypes.
+    """The contents in order, as JSON: settings, encoder, roots, videos, files, prototypes, detections (hashed).
 
     Times of day, file times and file numbers are left out, and so are failures and interruptions: they are no contents.
     """
@@ -383,10 +383,13 @@ def dump(connection: sqlite3.Connection, *, settings: LibrarySettings, encoder: 
         "videos": "SELECT * FROM videos ORDER BY id",
         "files": "SELECT path, video, root, size, state FROM files ORDER BY path",
         "prototypes": "SELECT * FROM prototypes ORDER BY video, k",
+        "detections": "SELECT * FROM detections ORDER BY video, model",
     }
     rows: dict[str, Any] = {name: [dict(row) for row in connection.execute(query)] for name, query in queries.items()}
     for video in rows["videos"]:
         del video["added_at"]
+    for detection in rows["detections"]:
+        del detection["detected_at"]
     return json.dumps(
         {"settings": asdict(settings), "encoder": asdict(encoder), **rows}, indent=1, sort_keys=True, ensure_ascii=False
     )

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 from trifocal.errors import InvalidInput, LibraryNotFound
 from trifocal.library import contents, removal
 from trifocal.library.catalogue import Catalogue
+from trifocal.library.detection import detect_videos, forget_detector
 from trifocal.library.engine import engine_text
 from trifocal.library.executor import LocalExecutor
 from trifocal.library.ingest import AddOptions, Ingest
 from trifocal.library.lease import Lease
+from trifocal.library.looker import as_looker
 from trifocal.library.meter import Meter
 from trifocal.library.opening import (
     check_count,
@@ -43,9 +45,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
+    from trifocal.action import ActionModel, DetectConfig
     from trifocal.chat import VideoChat
+    from trifocal.library.detection import DetectionReport
     from trifocal.library.executor import Executor
-    from trifocal.library.records import AddProgress, AddReport, RemoveReport
+    from trifocal.library.looker import Looker
+    from trifocal.library.records import AddProgress, AddReport, DetectProgress, RemoveReport
     from trifocal.library.reindex import ReindexReport
     from trifocal.library.repair import RepairReport
     from trifocal.library.session import Session
@@ -255,6 +260,55 @@ class Library(LibraryView):
         with writing(self._catalogue, self._store, self._log, verb="add") as session:
             ingest = self._ingest(session, progress=progress, workers=workers, executor=executor)
             return ingest.add(paths, options=options)
+
+    def detect(
+        self,
+        videos: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
+        *,
+        model: str | Path | ActionModel | Looker = "default",
+        config: DetectConfig | None = None,
+        again: bool = False,
+        progress: Callable[[DetectProgress], None] | None = None,
+    ) -> DetectionReport:
+        """Look for actors and their actions in videos, and keep the tubes; `tubes` and `find` give them back.
+
+        A video that the same detector has looked at in the same way is passed over. In another way, or `again`, what it
+        saw replaces what it saw before; what other detectors saw stays. Safe to interrupt anywhere and to run again.
+
+        Args:
+            videos: one or several, by id, start of an id, or path of an added file; None for all.
+            model: what `trifocal.action.load_action_model` takes, a model, or anything else that looks (`Looker`).
+            config: how to look; not with a `Looker`, which knows.
+            again: look also where nothing has changed.
+            progress: told how far it is, often.
+
+        Raises:
+            InvalidInput: a config beside a `Looker`.
+            NotInLibrary: one of `videos` is not in the library.
+            WeightsError: there is no such detector.
+            LibraryBusy: another process is writing.
+            LibraryError: the disk is full or may not be written; what was finished is kept.
+        """
+        names = [videos] if isinstance(videos, str | os.PathLike) else videos
+        looker = as_looker(model, config=config, device=self._device)
+        with writing(self._catalogue, self._store, self._log, verb="detect") as session:
+            return detect_videos(session, looker, names, again=again, limits=self._limits, progress=progress)
+
+    def forget_detector(self, model: str) -> int:
+        """Delete everything that a detector saw.
+
+        Args:
+            model: its id, or its name.
+
+        Returns:
+            Of how many videos.
+
+        Raises:
+            InvalidInput: no such detector has looked at the library.
+            LibraryBusy: another process is writing.
+        """
+        with writing(self._catalogue, self._store, self._log, verb="detect") as session:
+            return forget_detector(session, model)
 
     def remove(self, names: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> RemoveReport:
         """Remove videos, with everything that was derived from them; the video files themselves are not touched.

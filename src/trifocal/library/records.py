@@ -1,7 +1,8 @@
 """What the library says about itself: frozen results, the same in Python and as JSON (`to_dict`).
 
 `VideoRecord` is a video it holds, `LibraryStatus` the whole at a glance, `AddProgress` and `AddReport` what `add` tells
-while and after it runs, `AddFailure` a file that could not be used, `RemoveReport` what was removed.
+while and after it runs, `AddFailure` a file that could not be used, `RemoveReport` what was removed; `Detection` that
+a detector has looked at a video, `DetectProgress` how far it is, `ActionSpan` who does what from when to when.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 __all__ = [
+    "ActionSpan",
     "AddFailure",
     "AddProgress",
     "AddReport",
+    "Detection",
+    "DetectProgress",
     "FileChange",
     "LibraryStatus",
     "Phase",
@@ -244,6 +248,87 @@ class AddReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """That a detector has looked at a video.
+
+    Args:
+        video: the video's id.
+        model: the detector's id: 16 hex digits over its weights, configuration and names.
+        name: what people call it.
+        classes: the actions it knows.
+        tubes: how many actors it saw.
+        moments: how many moments it looked at.
+        end_s: the last of them.
+        stored_bytes: what its tubes take in the catalogue.
+        detected_at: UTC, ISO 8601.
+    """
+
+    video: str
+    model: str
+    name: str
+    classes: tuple[str, ...]
+    tubes: int
+    moments: int
+    end_s: float
+    stored_bytes: int
+    detected_at: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectProgress:
+    """How far `detect` is.
+
+    Args:
+        video: the file that is looked at, or "".
+        done_videos: how many are finished.
+        total_videos: how many there are to look at.
+        at_s: seconds of this one that were seen.
+        end_s: seconds there are of it, 0 when unknown.
+    """
+
+    video: str
+    done_videos: int
+    total_videos: int
+    at_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionSpan:
+    """A stretch in which an actor does something, as a stored tube has it.
+
+    Args:
+        video: the video's id.
+        action: what is done.
+        actor: the number of who does it, in this video.
+        start_s: from when, in seconds.
+        end_s: until when.
+        score: the mean score of the action over the stretch, 0 to 1.
+        model: the id of the detector that saw it.
+    """
+
+    video: str
+    action: str
+    actor: int
+    start_s: float
+    end_s: float
+    score: float
+    model: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+    def sort_key(self) -> tuple[float, str, float, str, int, str]:
+        """Best first under `sorted`: higher score, then video id, then start."""
+        return (-self.score, self.video, self.start_s, self.action, self.actor, self.model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 Broken references are mended; leftovers deleted; files looked at again, as `add` would; a video whose prototypes or
 thumbnails are damaged is made again from its source file. Where there is none with its content, one with damaged
-prototypes leaves the library, one that lacks thumbnails alone stays; the index is deleted, to be built at the next
-search. A damaged `trifocal.json` or catalogue has been mended when the library was opened with `damaged=True`.
+prototypes leaves the library, one that lacks thumbnails alone stays; damaged tubes are deleted, for `detect` to look
+again; the index is deleted, to be built at the next search. A damaged `trifocal.json` or catalogue has been mended when the library was opened with `damaged=True`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from trifocal.library.salvage import SALVAGE, mend_references, set_aside_path
 from trifocal.library.scan import scan, still_the_same
 from trifocal.library.settings import MANIFEST_NAME, Manifest
 from trifocal.library.store import remove_tree
+from trifocal.library.tubes import delete_detection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,6 +103,13 @@ def repair(
         for task in tasks:
             if task.path in failed:
                 lost.append(f"{task.path} could not be ingested again: {failed[task.path].message}")
+    for finding in before.problems:
+        if finding.kind == "tubes":
+            video, model = finding.subject.split("/")
+            with session.catalogue.write(session.lease) as connection:
+                delete_detection(connection, video, model)
+            done.append(f"deleted the damaged tubes of video {video} by the detector {model}")
+            lost.append(f"tubes of video {video}: `trifocal detect {video}` looks again")
     again += [
         finding.subject
         for finding in before.problems

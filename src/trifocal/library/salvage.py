@@ -30,6 +30,13 @@ SALVAGE = "salvage"
 """The key of `meta` under which the files to be added again are noted down."""
 
 _SIDE_FILES = ("-wal", "-shm")
+_KEYS = {
+    "videos": "id",
+    "prototypes": "video, k",
+    "detections": "video, model",
+    "tubes": "video, model, number",
+    "tube_actions": "video, model, number, place",
+}
 
 
 def set_aside_path(folder: Path) -> Path:
@@ -186,6 +193,11 @@ def mend_references(connection: sqlite3.Connection) -> list[str]:
         The paths of files that have lost their video, sorted.
     """
     connection.execute("DELETE FROM prototypes WHERE video NOT IN (SELECT id FROM videos)")
+    connection.execute("DELETE FROM detections WHERE video NOT IN (SELECT id FROM videos)")
+    connection.execute("DELETE FROM tubes WHERE (video, model) NOT IN (SELECT video, model FROM detections)")
+    connection.execute(
+        "DELETE FROM tube_actions WHERE (video, model, number) NOT IN (SELECT video, model, number FROM tubes)"
+    )
     lost = [
         str(row["path"])
         for row in connection.execute("SELECT path FROM files WHERE video NOT IN (SELECT id FROM videos) ORDER BY path")
@@ -207,7 +219,7 @@ def _salvaged(path: Path) -> dict[str, list[sqlite3.Row]]:
     try:
         for table in CONTENT_TABLES:
             rows: dict[tuple[object, ...], sqlite3.Row] = {}
-            keys = "video, k" if table == "prototypes" else "id" if table == "videos" else "path"
+            keys = _KEYS.get(table, "path")
             for order in ("ASC", "DESC"):
                 wanted = ", ".join(f"{key} {order}" for key in keys.split(", "))
                 # Reading ends at the damaged page; from the other side, it ends at its far edge.

@@ -5,7 +5,8 @@
 and the generation, which grows with every change of what can be found. `jobs`, `failures`, `lease` and `deletions` are
 the work in progress: attempts of videos whose ingest was interrupted, files that cannot be used, who is writing,
 and deletions whose files are not gone yet. `next_videos` and `next_prototypes` fill up beside the contents while a
-library is indexed again, and take their place in one transaction at the end (`reindex`).
+library is indexed again, and take their place in one transaction at the end (`reindex`). `detections`, `tubes` and
+`tube_actions` are contents too: what detectors saw (`tubes`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTENT_TABLES", "MIGRATIONS", "migrate"]
 
-CONTENT_TABLES = ("roots", "videos", "files", "prototypes")
+CONTENT_TABLES = ("roots", "videos", "files", "prototypes", "detections", "tubes", "tube_actions")
 
 _VERSION_1 = """
 CREATE TABLE meta (
@@ -138,7 +139,52 @@ CREATE TABLE next_prototypes (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = """
+CREATE TABLE detections (
+    video TEXT NOT NULL REFERENCES videos (id) ON DELETE CASCADE,
+    model TEXT NOT NULL CHECK (length(model) = 16),
+    name TEXT NOT NULL,
+    caveat TEXT NOT NULL,
+    classes TEXT NOT NULL,
+    config TEXT NOT NULL,
+    width INTEGER NOT NULL CHECK (width >= 1),
+    height INTEGER NOT NULL CHECK (height >= 1),
+    moments INTEGER NOT NULL CHECK (moments >= 0),
+    end_s REAL NOT NULL CHECK (end_s >= 0),
+    warnings TEXT NOT NULL,
+    tubes INTEGER NOT NULL CHECK (tubes >= 0),
+    tubes_sha256 TEXT NOT NULL CHECK (length(tubes_sha256) = 64),
+    tubes_bytes INTEGER NOT NULL CHECK (tubes_bytes >= 0),
+    detected_at TEXT NOT NULL,
+    PRIMARY KEY (video, model)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tubes (
+    video TEXT NOT NULL,
+    model TEXT NOT NULL,
+    number INTEGER NOT NULL CHECK (number >= 0),
+    actor INTEGER NOT NULL,
+    times BLOB NOT NULL,
+    boxes BLOB NOT NULL,
+    PRIMARY KEY (video, model, number),
+    FOREIGN KEY (video, model) REFERENCES detections (video, model) ON DELETE CASCADE
+) STRICT;
+
+CREATE TABLE tube_actions (
+    video TEXT NOT NULL,
+    model TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    place INTEGER NOT NULL CHECK (place >= 0),
+    action TEXT NOT NULL,
+    peak REAL NOT NULL,
+    scores BLOB NOT NULL,
+    PRIMARY KEY (video, model, number, place),
+    FOREIGN KEY (video, model, number) REFERENCES tubes (video, model, number) ON DELETE CASCADE
+) STRICT;
+CREATE INDEX tube_actions_action ON tube_actions (action, peak);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 
 def migrate(connection: sqlite3.Connection, *, migrations: Sequence[str] = MIGRATIONS, read_only: bool = False) -> int:

@@ -18,6 +18,7 @@ from trifocal.library.salvage import SALVAGE
 from trifocal.library.scan import is_under, on_disk
 from trifocal.library.settings import MANIFEST_NAME, Manifest, read_manifest
 from trifocal.library.store import disk_errors, thumbnail_name
+from trifocal.library.tubes import detections, read_report
 from trifocal.retrieval.prototypes import Prototypes
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ Kind = Literal[
     "prototypes",
     "thumbnails",
     "tokens",
+    "tubes",
     "stray",
     "unfinished",
     "no_files",
@@ -137,6 +139,9 @@ def verify(
             checked += row["prototypes_bytes"] + row["thumbnails_bytes"] + row["tokens_bytes"]
             if row["id"] not in with_files:
                 findings.append(Finding(kind="no_files", subject=row["id"], message="the video has no file"))
+        tubes, tubes_bytes = _tubes(catalogue)
+        findings += tubes
+        checked += tubes_bytes
         findings += _leftovers(store, {row["id"] for row in videos}, pending, begun=begun)
         for row in files:
             findings += _file(row, roots=roots, reader=reader, sources=sources)
@@ -204,6 +209,19 @@ def _video(store: Store, row: sqlite3.Row, spans_s: np.ndarray, names: set[str],
             store.read_tokens(video, sha256=row["tokens_sha256"])
         except LibraryDamaged as error:
             yield Finding(kind="tokens", subject=video, message=error.message)
+
+
+def _tubes(catalogue: Catalogue) -> tuple[list[Finding], int]:
+    """What is wrong with stored tubes, and how many bytes they are; the subject is video/detector."""
+    found: list[Finding] = []
+    with catalogue.read() as connection:
+        looked = detections(connection)
+        for one in looked:
+            try:
+                read_report(connection, one.video, one.model)
+            except LibraryDamaged as error:
+                found.append(Finding(kind="tubes", subject=f"{one.video}/{one.model}", message=error.message))
+    return found, sum(one.stored_bytes for one in looked)
 
 
 def _leftovers(store: Store, known: set[str], pending: list[str], *, begun: int | None) -> Iterator[Finding]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import trifocal.video
-from trifocal.errors import EncoderMismatch, LibraryDamaged, VideoNotFound
-from trifocal.library import contents
+from trifocal.errors import EncoderMismatch, InvalidInput, LibraryDamaged, VideoNotFound
+from trifocal.library import contents, tubes
+from trifocal.library.acting import acting_moments, by_video, kept_acting
 from trifocal.library.ingest import QUARANTINE_AFTER
 from trifocal.library.log import IngestLog
 from trifocal.library.lookup import find_video, resolved
@@ -29,13 +30,14 @@ from trifocal.library.store import Store, thumbnail_name
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from trifocal.action import DetectReport, Tube
     from trifocal.chat import Answer, VideoChat
     from trifocal.library.catalogue import Catalogue
-    from trifocal.library.records import VideoRecord
+    from trifocal.library.records import ActionSpan, Detection, VideoRecord
     from trifocal.library.settings import Manifest
     from trifocal.library.stages import VideoReader
     from trifocal.retrieval import ClipTokens, FrameTextEncoder, Moment, Prototypes, VideoFilter
@@ -109,6 +111,8 @@ class LibraryView:
         videos: Iterable[str | os.PathLike[str]] | None = None,
         where: VideoFilter | None = None,
         include_missing: bool = False,
+        actions: Iterable[str] | None = None,
+        least_score: float = 0.5,
     ) -> list[Moment]:
         """The moments that match a text best, or a `Query` of texts, pictures and clips.
 
@@ -121,12 +125,16 @@ class LibraryView:
             videos: look in these alone: ids, starts of ids, or paths.
             where: of these, look in those with a file that it admits: by folder, by date of last change, by length.
             include_missing: also in videos whose files are gone; `status().missing` says how many are left out.
+            actions: only moments that share time with a stored tube in which somebody does one of these (`detect`);
+                `unseen(actions)` says in which videos nobody has looked for them.
+            least_score: an action is going on while its score is at least this.
 
         Returns:
             By falling score; ties by video id, then start. Empty when there is no video to look in.
 
         Raises:
-            InvalidInput: the text is empty or not Unicode, a picture cannot be read, or a count is below 1.
+            InvalidInput: the text is empty or not Unicode, a picture cannot be read, a count is below 1, or no detector
+                that looked at the library knows an action.
             VideoError: a clip to look for cannot be read.
             NotInLibrary: one of `videos` is not in the library.
             LibraryDamaged: stored prototypes are missing or damaged.
@@ -139,6 +147,8 @@ class LibraryView:
             videos=videos,
             where=where,
             include_missing=include_missing,
+            actions=actions,
+            least_score=least_score,
         )[0]
 
     def find_many(
@@ -150,35 +160,89 @@ class LibraryView:
         videos: Iterable[str | os.PathLike[str]] | None = None,
         where: VideoFilter | None = None,
         include_missing: bool = False,
+        actions: Iterable[str] | None = None,
+        least_score: float = 0.5,
     ) -> list[list[Moment]]:
         """`find` for each of several queries, with one reading of the index for all of them."""
         asked = [query if isinstance(query, Query) else Query(texts=(query,)) for query in queries]
         check_count("top", top)
         check_count("moments_per_video", moments_per_video)
-        wanted = None if videos is None else {self._id(name) for name in videos}
-        if where is not None and where.folder is not None:
-            where = replace(where, folder=resolved(where.folder))
+        spans = None if actions is None else by_video(self._spans(actions, least_score=least_score))
         index, hidden = self._search.index()
-        chosen: set[str] | None = None
-        filtered = where is not None and not where.empty
-        if wanted is not None or filtered or (hidden and not include_missing):
-            chosen = {video for video in index.videos if wanted is None or video in wanted}
-            chosen -= frozenset() if include_missing else hidden
-            if where is not None and filtered:
-                with self._catalogue.read() as connection:
-                    chosen &= contents.admitted_videos(connection, where)
+        chosen = self._chosen(index.videos, hidden, videos=videos, where=where, include_missing=include_missing)
+        if spans is not None:
+            chosen = (set(index.videos) if chosen is None else chosen) & spans.keys()
         if not len(index) or chosen == set() or not asked:
             return [[] for _ in asked]
         vectors = np.stack([self.query_vector(query) for query in asked])  # (Nq, D)
-        if len(vectors) == 1:
+        if spans is not None and chosen is not None:
+            most = max(self._most_prototypes(), 1)
+            found = [
+                acting_moments(
+                    index, vector, top=top, moments_per_video=moments_per_video, videos=chosen, spans=spans, most=most
+                )
+                for vector in vectors
+            ]
+        elif len(vectors) == 1:
             found = [index.search(vectors[0], top=top, moments_per_video=moments_per_video, videos=chosen)]
         else:
             found = index.search_many(vectors, top=top, moments_per_video=moments_per_video, videos=chosen)
         if self.settings.clip_tokens != "none":
-            found = [
+            placed = [
                 sharpened(moments, vector, read=self._tokens) for moments, vector in zip(found, vectors, strict=True)
             ]
+            if spans is not None:
+                placed = [kept_acting(new, old, spans) for new, old in zip(placed, found, strict=True)]
+            found = placed
         return found
+
+    def find_actions(
+        self,
+        actions: str | Iterable[str],
+        *,
+        least_score: float = 0.5,
+        top: int = 10,
+        spans_per_video: int | None = None,
+        videos: Iterable[str | os.PathLike[str]] | None = None,
+        where: VideoFilter | None = None,
+        include_missing: bool = False,
+    ) -> list[ActionSpan]:
+        """The stretches in which somebody does one of the actions, as stored tubes have them (`detect`).
+
+        Args:
+            actions: names, of which any will do; capitals do not matter.
+            least_score: an action is going on while its score is at least this.
+            top: how many at most.
+            spans_per_video: how many of them from one video; None for all.
+            videos: see `find`.
+            where: see `find`.
+            include_missing: see `find`.
+
+        Returns:
+            By falling mean score; ties by video id, then start.
+
+        Raises:
+            InvalidInput: no detector that looked at the library knows an action, or a number out of range.
+            NotInLibrary: one of `videos` is not in the library.
+            LibraryDamaged: stored tubes are damaged.
+        """
+        check_count("top", top)
+        if spans_per_video is not None:
+            check_count("spans_per_video", spans_per_video)
+        found = self._spans(actions, least_score=least_score)
+        with self._catalogue.read() as connection:
+            hidden = contents.hidden_videos(connection)
+        known = {span.video for span in found}
+        chosen = self._chosen(known, hidden, videos=videos, where=where, include_missing=include_missing)
+        kept: list[ActionSpan] = []
+        counts: dict[str, int] = {}
+        for span in found:
+            if (chosen is None or span.video in chosen) and (
+                spans_per_video is None or counts.get(span.video, 0) < spans_per_video
+            ):
+                counts[span.video] = counts.get(span.video, 0) + 1
+                kept.append(span)
+        return kept[:top]
 
     def query_vector(self, query: str | Query) -> NDArray[np.float32]:
         """What `find` looks for: a unit vector (D,) of the library's encoder; see `find` for the errors."""
@@ -241,6 +305,58 @@ class LibraryView:
             LibraryDamaged: the stored file is missing or damaged.
         """
         return self._tokens(self._id(name))
+
+    def detections(self, name: str | os.PathLike[str] | None = None, *, model: str | None = None) -> list[Detection]:
+        """Which detectors have looked at a video, or at any; by video, then by the detector's name and id.
+
+        Args:
+            name: the video; None for all.
+            model: only detectors of this id or name.
+
+        Raises:
+            NotInLibrary: no such video.
+        """
+        video = None if name is None else self._id(name)
+        with self._catalogue.read() as connection:
+            return tubes.detections(connection, video, model=model)
+
+    def detected(self, name: str | os.PathLike[str], *, model: str | None = None) -> list[DetectReport]:
+        """What detectors saw in a video, one report each, by the detector's name and id.
+
+        Args:
+            name: the video.
+            model: only detectors of this id or name.
+
+        Raises:
+            NotInLibrary: no such video.
+            LibraryDamaged: stored tubes are damaged.
+        """
+        video = self._id(name)
+        with self._catalogue.read() as connection:
+            looked = tubes.detections(connection, video, model=model)
+            return [tubes.read_report(connection, video, one.model) for one in looked]
+
+    def tubes(self, name: str | os.PathLike[str], *, model: str | None = None) -> list[Tube]:
+        """The tubes that detectors saw in a video, by detector, then by start; empty when none has looked (`detect`).
+
+        Arguments and errors as for `detected`.
+        """
+        return [tube for report in self.detected(name, model=model) for tube in report.tubes]
+
+    def actions(self) -> list[str]:
+        """The actions that detectors know which have looked at the library, sorted."""
+        with self._catalogue.read() as connection:
+            return tubes.known_actions(connection)
+
+    def unseen(self, actions: Iterable[str] | None = None) -> list[str]:
+        """The videos with a file that no detector has looked at, or none that knows one of `actions`; ids, sorted.
+
+        Raises:
+            InvalidInput: no detector that looked at the library knows an action.
+        """
+        with self._catalogue.read() as connection:
+            known = None if actions is None else tubes.resolved_actions(connection, actions)
+            return sorted(tubes.unseen_videos(connection, known) - contents.hidden_videos(connection))
 
     def thumbnails(self, name: str | os.PathLike[str]) -> tuple[Thumbnail, ...]:
         """The pictures kept of a video, by time: the frames most like its prototypes.
@@ -340,6 +456,41 @@ class LibraryView:
 
                 self._chat = load_chat(self._chat, device=self._device)
             return self._chat
+
+    def _chosen(
+        self,
+        known: Iterable[str],
+        hidden: Collection[str],
+        *,
+        videos: Iterable[str | os.PathLike[str]] | None,
+        where: VideoFilter | None,
+        include_missing: bool,
+    ) -> set[str] | None:
+        """Which of the known videos are looked in; None for all."""
+        wanted = None if videos is None else {self._id(name) for name in videos}
+        if where is not None and where.folder is not None:
+            where = replace(where, folder=resolved(where.folder))
+        filtered = where is not None and not where.empty
+        if wanted is None and not filtered and (include_missing or not hidden):
+            return None
+        chosen = {video for video in known if wanted is None or video in wanted}
+        chosen -= set() if include_missing else set(hidden)
+        if where is not None and filtered:
+            with self._catalogue.read() as connection:
+                chosen &= contents.admitted_videos(connection, where)
+        return chosen
+
+    def _spans(self, actions: Iterable[str], *, least_score: float) -> list[ActionSpan]:
+        if not 0.0 <= least_score <= 1.0:
+            raise InvalidInput(f"least_score is {least_score}", remedy="Give a number between 0 and 1.")
+        with self._catalogue.read() as connection:
+            known = tubes.resolved_actions(connection, [actions] if isinstance(actions, str) else actions)
+            return tubes.action_spans(connection, known, least_score=least_score)
+
+    def _most_prototypes(self) -> int:
+        with self._catalogue.read() as connection:
+            counts = connection.execute("SELECT count(*) AS k FROM prototypes GROUP BY video")
+            return max((int(row["k"]) for row in counts), default=0)
 
     def _tokens(self, video: str) -> ClipTokens | None:
         with self._catalogue.read() as connection:

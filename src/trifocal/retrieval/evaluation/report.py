@@ -116,7 +116,7 @@ def plot(reports: dict[str, FindReport], path: Path) -> None:
         groups.set_xticks([place + 0.4 - width / 2 for place in range(len(names))], names)
         if report.search:
             times.plot([one.videos for one in report.search], [one.ms for one in report.search], "o-", color=colour)
-    recall.set(xscale="log", xlabel="K", ylabel="R@K (%)", ylim=(0, 100), title="recall")
+    recall.set(xscale="log", xlabel="K", ylabel="R@K (%)", ylim=(0, 103), title="recall")
     recall.legend(frameon=False)
     groups.set(xlabel="moment length / video length", ylabel="SumR", title="by how much of the video it fills")
     times.set(xlabel="videos", ylabel="ms per query", title="search, without encoding the query")
