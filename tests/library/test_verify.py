@@ -272,8 +272,8 @@ def test_a_catalogue_beyond_use(library: Library, lab: Any, how: str, contents_o
         path.write_bytes(b"")
     else:
         content = bytearray(path.read_bytes())
-        middle = len(content) // 2 // 4096 * 4096
-        content[middle : middle + 4096] = os.urandom(4096)
+        late = len(content) * 3 // 4 // 4096 * 4096  # beyond the pages of the schema, which come first
+        content[late : late + 4096] = os.urandom(4096)
         path.write_bytes(content)
     if how == "a damaged page":
         opened = lab.open()
@@ -315,8 +315,8 @@ def test_13_salvage_killed_at_every_write_point(
     (library.folder / MANIFEST_NAME).unlink()
     path = library.folder / CATALOGUE_NAME
     content = bytearray(path.read_bytes())
-    middle = len(content) // 2 // 4096 * 4096
-    content[middle : middle + 4096] = b"x" * 4096
+    late = len(content) * 3 // 4 // 4096 * 4096  # beyond the pages of the schema, which come first
+    content[late : late + 4096] = b"x" * 4096
     path.write_bytes(content)
     shutil.copytree(library.folder, lab.folder / "whole")
     for _ in range(2):

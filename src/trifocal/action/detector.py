@@ -139,7 +139,9 @@ class Detector(nn.Module):
     ) -> DetectorOutput:
         """Detect from what `features` gave; other arguments as for `forward`."""
         if keep_above is not None and self.training:
-            raise InvalidInput("keep_above is given in training", remedy="Put the model into evaluation mode first, or leave it out.")
+            raise InvalidInput(
+                "keep_above is given in training", remedy="Put the model into evaluation mode first, or leave it out."
+            )
         levels = self.neck(features)  # (B, T', H', W', D) each
         scene = self._scene(levels, padding)
         aux = self.training if aux is None else aux

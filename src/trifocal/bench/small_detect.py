@@ -1,12 +1,14 @@
 """Train and judge the small detector that ships: playground actors, with one attention map per class or one for all.
 
-    python -m trifocal.bench.small_detect train DATA --out RUN [--shared-map] ...
+    python -m trifocal.bench.small_detect train DATA --out RUN [--shared-map] [--start FIRST] ...
     python -m trifocal.bench.small_detect report DATA --runs RUN RIVAL --out bench/small_detect
     python -m trifocal.bench.small_detect ship RUN --out FOLDER
 
-`train` uses the loop of `trifocal.training` and resumes. `report` gives frame-AP at IoU .5 on held-out seeds by class
-and by kind of class (body: the pose tells; context: only something outside does), and how much of a class's attention
-falls on the object that decides it.
+`train` uses the loop of `trifocal.training` and resumes. Training has two stages: first with one map for all classes,
+then from there (`--start`) once more with one map, and once with a query, and so a map, for each class. The queries
+begin as copies of the one, so both second stages begin as the same function and have the same budget. `report` gives
+frame-AP at IoU .5 on held-out seeds by class and by kind of class (body: the pose tells; context: only something outside does),
+and how much of a class's attention falls on the object that decides it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 
 from trifocal.action import ActionModel, AttentionRequest, Detector, DetectorConfig, ImageConfig, preset
 from trifocal.action.data.targets import Targets
@@ -32,6 +35,7 @@ from trifocal.action.labels import LabelMap
 from trifocal.action.losses import ActionCriterion, CriterionConfig
 from trifocal.bench.machine import machine
 from trifocal.bench.small_detect_data import FPS, ClipSet, SplitPlan, make_clips
+from trifocal.errors import InvalidInput
 from trifocal.playground import ACTIONS
 from trifocal.training import EpochBatches, NamedParameters, Task, TrainConfig, fit, load_weights
 
@@ -239,6 +243,8 @@ def _train(arguments: argparse.Namespace) -> None:
     data = {name: _clips(arguments.data, name, config) for name in ("train", "val")}
     torch.manual_seed(arguments.seed)
     model = Detector(config)
+    if arguments.start is not None:
+        grow_queries(model, load_file(arguments.start / "best.safetensors"))
     recipe = TrainConfig(
         epochs=arguments.epochs,
         lr=arguments.lr,
@@ -266,6 +272,17 @@ def _train(arguments: argparse.Namespace) -> None:
     )
     (arguments.out / "config.json").write_text(config.to_json())
     print(f"best epoch {result.best_epoch}: {result.best:.4f}")
+
+
+def grow_queries(model: Detector, first: dict[str, torch.Tensor], *, noise: float = 0.05) -> None:
+    """Begin where another run ended; one query for all classes becomes one for each, a little apart."""
+    state = dict(first)
+    query, wanted = state["decoder.class_queries"], model.decoder.class_queries
+    if len(query) != len(wanted):
+        state["decoder.class_queries"] = query.expand(len(wanted), -1) + noise * torch.randn(wanted.shape)
+    missing, unknown = model.load_state_dict(state, strict=False)
+    if missing or unknown:
+        raise InvalidInput(f"the runs differ in {[*missing, *unknown][:3]}", remedy="Start from a run of this script.")
 
 
 def configuration(arguments: argparse.Namespace) -> DetectorConfig:
@@ -322,6 +339,7 @@ def main(words: list[str] | None = None) -> None:
     train.add_argument("data", type=Path)
     train.add_argument("--out", type=Path, required=True)
     train.add_argument("--shared-map", action="store_true")
+    train.add_argument("--start", type=Path, help="a run to begin from")
     train.add_argument("--epochs", type=int, default=16)
     train.add_argument("--batch", type=int, default=8)
     train.add_argument("--lr", type=float, default=8e-4)

@@ -3,7 +3,8 @@
 Broken references are mended; leftovers deleted; files looked at again, as `add` would; a video whose prototypes or
 thumbnails are damaged is made again from its source file. Where there is none with its content, one with damaged
 prototypes leaves the library, one that lacks thumbnails alone stays; damaged tubes are deleted, for `detect` to look
-again; the index is deleted, to be built at the next search. A damaged `trifocal.json` or catalogue has been mended when the library was opened with `damaged=True`.
+again; the index is deleted, to be built at the next search. A damaged `trifocal.json` or catalogue has been mended when
+the library was opened with `damaged=True`.
 """
 
 from __future__ import annotations
