@@ -79,3 +79,15 @@ def test_texts_are_embedded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     first, second = encode(["a", "b"]), encode(["a", "b"])
     assert Encoder.calls == 1
     assert np.array_equal(first, second)
+
+
+@pytest.mark.slow
+def test_the_default_passes_343_on_the_planted_set_and_beats_merging(shared: Path, tmp_path: Path) -> None:
+    script = shared / "synthetic" / "make_prvr.py"
+    arguments = ["--set", "synthetic", "--generator", str(script), "--data-seeds", "2026", "--runs", "default"]
+    prvr.main([*arguments, "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "synthetic-default-d2026-s0.json").read_text())["rows"]
+    assert rows["itself"]["sum_r"] > 343
+    assert rows["itself"]["bytes_per_video"] <= 24_576
+    assert rows["coverage, 16"]["sum_r"] > rows["merged, 16"]["sum_r"]
+    assert rows["itself"]["collapse"]["winners_per_video"] > 4

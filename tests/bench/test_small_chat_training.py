@@ -92,8 +92,8 @@ def test_training_resumes_and_its_weights_are_judged(data: Path, tmp_path: Path)
     assert results["trained"]["questions"] == 8
     weights = str(out / "weights")
     arguments = [held, "--out", str(tmp_path / "budget"), "--weights", weights, "--questions", "4"]
-    ask_budget.main([*arguments, "--methods", "sttm", "octree", "--budgets", "0.3"])
+    ask_budget.main([*arguments, "--methods", "sttm", "dycoke", "--budgets", "0.2"])
     record = json.loads((tmp_path / "budget" / "results.json").read_text())["conditions"]
-    assert record["sttm 0.3"]["share"] == pytest.approx(0.3, abs=0.01)
-    assert "refused" in record["octree 0.3"]
+    assert record["sttm 0.2"]["share"] == pytest.approx(0.2, abs=0.01)
+    assert "refused" in record["dycoke 0.2"]
     assert record["all tokens"]["accuracy"] == pytest.approx(results["trained"]["accuracy"])

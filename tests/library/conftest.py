@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from trifocal.action import DetectReport
+
 ERRORS = {"unreadable": UnreadableVideo, "unsupported": UnsupportedVideo, "crash": DecoderFailed}
 
 
@@ -117,6 +119,43 @@ class FakeReader:
         return FakeVideo(Path(path), delay_s=self.delay_s)
 
 
+class FakeLooker:
+    """Sees two actors in a fake video: one waves in the first part, the other walks all the time, by the seed."""
+
+    def __init__(self, name: str = "fake", *, classes: tuple[str, ...] = ("walk", "wave"), config: str = "{}") -> None:
+        self.id = hashlib.sha256(name.encode()).hexdigest()[:16]
+        self.name, self.classes, self.config = name, classes, config
+        self.looked: list[str] = []
+
+    def look(self, path: str, *, video: str, limits: Limits, progress: Callable[[float, float], None]) -> DetectReport:
+        from trifocal.action import DetectReport, Tube
+
+        self.looked.append(Path(path).name)
+        opened = FakeVideo(Path(path), delay_s=0.0)
+        times = np.arange(0, opened.info.duration_s, 0.5)
+        random = np.random.default_rng([opened._seed, len(self.config)])
+        first, second = self.classes
+        corners = random.uniform(0, 20, (2, len(times), 2)).astype(np.float32)
+        boxes = np.concatenate([corners, corners + np.float32(8)], axis=2)
+        waving = np.where(times < 0.5 + 0.5 * opened._seed, 0.9, 0.1) - 0.01 * opened._seed
+        walking = np.full(len(times), 0.25 + 0.1 * opened._seed)
+        progress(float(times[-1]), opened.info.duration_s)
+        return DetectReport(
+            video=video,
+            tubes=(
+                Tube(video, 1, times, boxes[0], {second: waving, first: walking / 8}),
+                Tube(video, 2, times, boxes[1], {first: walking}),
+            ),
+            width=64,
+            height=48,
+            moments=len(times),
+            end_s=float(times[-1]),
+            model=self.name,
+            caveat="It sees what is not there.",
+            warnings=("it is dark",),
+        )
+
+
 def write_fake(path: Path, *, seconds: float = 4.0, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"FAKE {seconds} {seed}\n", encoding="utf-8")
@@ -196,6 +235,12 @@ def make_encoder() -> type[FakeEncoder]:
 def make_reader() -> type[FakeReader]:
     """`FakeReader`."""
     return FakeReader
+
+
+@pytest.fixture(scope="session")
+def make_looker() -> type[FakeLooker]:
+    """`FakeLooker`."""
+    return FakeLooker
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@
     {"verb": "kill_points", "base": ..., "paths": ..., "scratch": ..., "steps": [0, 5, ...]}
         for each step: copy the base library, let a forked child work on it until `trace` tells that step for the n-th
         time, where the child kills itself; then finish the work (or do what `then` says) in another child. Prints what
-        came out, as JSON. With `"remove": [...]` the work is a removal.
+        came out, as JSON. With `"remove": [...]` the work is a removal, with
+        `"detect": CONFIG` a fake detector looks at all videos.
     {"verb": "random_kills", "base": ..., "paths": ..., "scratch": ..., "seed": 20, "kills": 10, "real": true}
         add to copies of the base library in forked children, each killed after a random time within what a whole run
         takes, until that many were killed at work; a copy that gets finished makes place for another. Then finish.
@@ -45,6 +46,8 @@ def work(library: Path, job: dict[str, Any], *, trace: Any = None) -> None:
     with Library.open(library, encoder=fakes.FakeEncoder(), reader=reader, trace=trace) as opened:
         if job.get("remove"):
             opened.remove(job["remove"])
+        elif job.get("detect"):
+            opened.detect(model=fakes.FakeLooker(config=job["detect"]))
         else:
             opened.add(job["paths"])
 
@@ -84,6 +87,8 @@ def outcome(library: Path) -> dict[str, Any]:
 
 
 def kill_points(job: dict[str, Any]) -> None:
+    if job.get("detect"):
+        import trifocal.action  # noqa: F401 - once here, not in each child
     scratch = Path(job["scratch"])
     results = []
     for step in job["steps"]:

@@ -112,3 +112,10 @@ def test_wrong_arguments(arguments: dict[str, Any], names: str) -> None:
     with pytest.raises(InvalidInput, match=names) as caught:
         compose(**({"seed": 0} | arguments))
     assert caught.value.remedy
+
+
+def test_a_crowded_scene_calls_nobody_twice() -> None:
+    spec = compose(481400778, duration_s=13.5, size=(240, 320), fps=8)  # more people than the cast has
+    for scene in spec.scenes:
+        names = [actor.id for actor in scene.actors]
+        assert len(set(names)) == len(names)

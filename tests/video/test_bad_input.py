@@ -194,9 +194,10 @@ def test_05_a_container_may_not_open_a_second_file(workshop: Any, monkeypatch: p
     def asks(source: object, *_: object, io_open: Callable[..., object], **__: object) -> object:
         return io_open("/etc/passwd", 1, {})
 
+    path = workshop.make("h264")  # before `av.open`, which writes it, is another
     monkeypatch.setattr("trifocal.video.media.av.open", asks)
     with pytest.raises(UnsupportedVideo, match=r"h264\.bin refers to another file"):
-        video.open(workshop.make("h264"), isolated=False)
+        video.open(path, isolated=False)
 
 
 def test_09_a_name_cannot_steer_a_terminal(tmp_path: Path, workshop: Any) -> None:

@@ -145,8 +145,10 @@ def measure(model: PrototypeRetriever, data: RetrievalData, *, split: str = "tes
     moments = np.array(
         [np.array(one.moments_s[0]) / durations[one.video] for one, k in zip(captions, known, strict=True) if k]
     )
-    figures = collapse_figures(queries, vectors, owner, attention=made.attention)
-    looking = collapse_figures(queries[known], vectors, owner[known], peaks=made.peaks, moments=moments)
+    whole = bool(known.all())  # else the peaks are counted over fewer queries than the winners
+    timed = {"peaks": made.peaks, "moments": moments}
+    figures = collapse_figures(queries, vectors, owner, attention=made.attention, **(timed if whole else {}))
+    looking = figures if whole or not known.any() else collapse_figures(queries[known], vectors, owner[known], **timed)
     return {
         "sum_r": round(scored.sum_r, 2),
         "recall": {str(k): round(value, 2) for k, value in scored.recall.items()},
@@ -211,7 +213,7 @@ def execute(
     elif run.start == "ridge":
         closed_form_start(model, SplitBatches(data, data.split("train")).each(_AT_ONCE))
     else:
-        rate = {"lr": _RATE_OF_A_SHARED_SPACE} if shared and linear else {}
+        rate: dict[str, Any] = {"lr": _RATE_OF_A_SHARED_SPACE} if shared and linear else {}
         config = replace(
             find_config(run.preset, changes=changes, epochs=epochs, seed=seed, patience=None, **rate), stop_on="nothing"
         )

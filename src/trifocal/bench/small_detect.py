@@ -7,8 +7,8 @@
 `train` uses the loop of `trifocal.training` and resumes. Training has two stages: first with one map for all classes,
 then from there (`--start`) once more with one map, and once with a query, and so a map, for each class. The queries
 begin as copies of the one, so both second stages begin as the same function and have the same budget. `report` gives
-frame-AP at IoU .5 on held-out seeds by class and by kind of class (body: the pose tells; context: only something outside does),
-and how much of a class's attention falls on the object that decides it.
+frame-AP at IoU .5 on held-out seeds by class and by kind of class (body: the pose tells; context: only something
+outside does), and how much of a class's attention falls on the object that decides it.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def queries_from(
     asked = [*texts, *(_lines(file) if file is not None else [])]
     pictures, videos = tuple(images or ()), tuple(clips or ())
     if not asked and not (together or pictures or videos):
-        raise InvalidInput("nothing is looked for", remedy="Give words, --image, --clip or --queries.")
+        raise InvalidInput("nothing is looked for", remedy="Give words, --image, --clip, --queries or --action.")
     wanted: list[tuple[str, ...]] = [(text, *together) for text in asked] or [tuple(together)]
     made = [Query(texts=words, images=pictures, clips=videos, but_not=tuple(but_not)) for words in wanted]
     return {str(query): query for query in made}

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from trifocal.cli.acted import detection_json, shortly
 from trifocal.cli.add import add_progress
 from trifocal.cli.find import path_of, picture
 from trifocal.cli.output import (
@@ -84,6 +85,7 @@ def show(
         record = opened.video(video)
         spans = [[round(float(second), 3) for second in span] for span in opened.prototypes(record.id).spans_s]
         pictures = opened.thumbnails(record.id)
+        seen = opened.detected(record.id)
     if sheet is not None:
         from trifocal import video as media
 
@@ -92,7 +94,8 @@ def show(
             sheet.parent.mkdir(parents=True, exist_ok=True)
         media.write_jpeg(sheet, media.contact_sheet(images, labels=[clock(one.at_s) for one in pictures]))
     if format_ is Format.JSON:
-        print_json(record.to_dict() | {"spans_s": spans})
+        values = {"spans_s": spans, "detections": [detection_json(report) for report in seen]}
+        print_json(record.to_dict() | values)
         return
     from rich.table import Table
 
@@ -107,6 +110,7 @@ def show(
         "file size": size(record.size_bytes),
         "stored": f"{size(record.library_bytes)}, from {number(record.frames, 'frame')}",
         number(record.prototypes, "part"): "  ".join(f"{clock(start)}–{clock(end)}" for start, end in sorted(spans)),
+        "seen": "\n".join(shortly(report, record) for report in seen),
         "added": record.added_at,
         "warnings": "\n".join(map(plain, record.warnings)),
     }

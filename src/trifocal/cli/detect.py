@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trifocal.cli.acted import actions_of
+from trifocal.cli.add import EXIT_SOME_FAILED
+from trifocal.cli.detect_library import detect_all, detect_in_library, print_detections
 from trifocal.cli.output import (
     Format,
     FormatOption,
@@ -26,10 +29,10 @@ from trifocal.cli.output import (
     writing,
 )
 from trifocal.cli.progress import count_progress
-from trifocal.errors import InvalidInput, LibraryNotFound, NotInLibrary, VideoNotFound
+from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from trifocal.action import ActionModel, DetectReport, Tube
+    from trifocal.action import ActionModel, DetectConfig, DetectReport, Tube
     from trifocal.video import Limits, LiveVideo
 
 FILM_RATE = 30.0
@@ -47,11 +50,13 @@ class Linker(StrEnum):
 
 def detect(
     video: Annotated[
-        str,
-        typer.Argument(
-            help="A video file, a video of the library by id or path, - for the standard input, or a camera."
-        ),
-    ],
+        str | None,
+        typer.Argument(help="A video file, a video of the library by its id, - for the standard input, or a camera."),
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Instead of one, all videos of the library.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="In the library: also where this detector has looked in this way before.")
+    ] = False,
     out: Annotated[
         list[Path] | None,
         typer.Option(
@@ -83,35 +88,42 @@ def detect(
 
     The detector that ships was trained on drawn figures (the playground): it shows how everything works, and knows
     nothing of real people. Bring a published checkpoint (`trifocal weights convert-detector`) or train on your labels.
+
+    Of a video named by its id, and with --all, the tubes are kept in the library, where `find --action` and `show`
+    read them. Interrupt it whenever you like: the next run goes on with the videos that are left.
     """
     from trifocal.action import DetectConfig, WatchConfig, load_action_model
-    from trifocal.action import detect as run
 
     _check_targets(out or [], heat)
-    looked = load_action_model(model)
+    stored = video is None or not (video == "-" or camera or _is_file(video))
+    _check_words(video, all_=all_, again=again and not stored, seconds=stored and seconds is not None)
+    if video is None and (out or heat is not None):
+        raise InvalidInput("--out and --heat are for one video", remedy="Name it by its id.")
+    looked, folder = load_action_model(model), library or default_library()
     config = DetectConfig(watch=WatchConfig(every=every), linker=linker.value)
-    with _source(video, library, camera=camera, size=size, fps=fps, seconds=seconds) as (source, name):
-        file = source if isinstance(source, Path) else None
-        if file is None and (heat is not None or any(path.suffix == ".mp4" for path in out or [])):
-            raise InvalidInput(
-                "a picture of a stream would need it twice", remedy="Save the stream to a file first, or give .json."
-            )
-        live = linker is Linker.ONLINE and format_ is Format.HUMAN
-
-        def tell(tube: Tube) -> None:
-            if live:
-                stdout().print(_line(tube, least), markup=False, soft_wrap=True)
-
-        with count_progress("looking", "seconds") as bar:
-            report = run(
-                source,
-                model=looked,
-                name=name,
-                config=config,
-                end_s=seconds,
-                on_tube=tell,
-                progress=lambda at, end: bar(int(at), int(end)) if end else None,
-            )
+    if video is None:
+        whole = detect_all(folder, model=looked, config=config, again=again)
+        if format_ is Format.JSON:
+            print_json(whole.to_dict())
+        else:
+            print_detections(whole, folder)
+            _tell_notes(looked.caveat)
+        if whole.failed:
+            raise typer.Exit(EXIT_SOME_FAILED)
+        return
+    live = linker is Linker.ONLINE and format_ is Format.HUMAN and not stored
+    file: Path | None
+    if stored:
+        report, file = detect_in_library(video, folder, model=looked, config=config, again=again)
+    else:
+        with _source(video, camera=camera, size=size, fps=fps, seconds=seconds) as (source, name):
+            file = source if isinstance(source, Path) else None
+            if file is None and (heat is not None or any(path.suffix == ".mp4" for path in out or [])):
+                raise InvalidInput(
+                    "a picture of a stream would need it twice",
+                    remedy="Save the stream to a file first, or give .json.",
+                )
+            report = _run(source, name, model=looked, config=config, seconds=seconds, least=least if live else None)
     for path in out or []:
         with writing(path):
             _write(report, path, file=file, model=looked, least=least)
@@ -123,8 +135,57 @@ def detect(
         return
     if not live:
         _print(report, least)
-    for note in (*report.warnings, *((report.caveat,) if report.caveat else ())):
+    _tell_notes(*report.warnings, report.caveat)
+
+
+def _tell_notes(*notes: str) -> None:
+    for note in filter(None, notes):
         stderr().print(note, style="dim" if sys.stderr.isatty() else None, markup=False, soft_wrap=True)
+
+
+def _run(
+    source: Path | LiveVideo,
+    name: str,
+    *,
+    model: ActionModel,
+    config: DetectConfig,
+    seconds: float | None,
+    least: float | None,
+) -> DetectReport:
+    """Detect; with `least`, each tube is printed as soon as it is known."""
+    from trifocal.action import detect as run
+
+    def tell(tube: Tube) -> None:
+        if least is not None:
+            stdout().print(_line(tube, least), markup=False, soft_wrap=True)
+
+    with count_progress("looking", "seconds") as bar:
+        return run(
+            source,
+            model=model,
+            name=name,
+            config=config,
+            end_s=seconds,
+            on_tube=tell,
+            progress=lambda at, end: bar(int(at), int(end)) if end else None,
+        )
+
+
+def _check_words(video: str | None, *, all_: bool, again: bool, seconds: bool) -> None:
+    if all_ != (video is None):
+        said = "no video is named" if video is None else f"--all is given beside {video}"
+        raise InvalidInput(said, remedy="Give a video, or --all for the whole library.")
+    if again:
+        raise InvalidInput("--again is for videos of the library", remedy="Name it by its id, or leave it out.")
+    if seconds:
+        raise InvalidInput("--seconds is for streams and cameras", remedy="Leave it out.")
+
+
+def _is_file(video: str) -> bool:
+    try:
+        return Path(video).exists()
+    except (OSError, ValueError):  # too long, or no path at all
+        return False
 
 
 def _check_targets(out: list[Path], heat: Path | None) -> None:
@@ -137,7 +198,7 @@ def _check_targets(out: list[Path], heat: Path | None) -> None:
 
 @contextmanager
 def _source(
-    video: str, library: Path | None, *, camera: bool, size: str | None, fps: float | None, seconds: float | None
+    video: str, *, camera: bool, size: str | None, fps: float | None, seconds: float | None
 ) -> Iterator[tuple[Path | LiveVideo, str]]:
     """What to look at, and its name."""
     from trifocal.video import Camera, PipedVideo, RawVideo
@@ -151,7 +212,7 @@ def _source(
         with Camera.open(video, limits=limits) as source:
             yield source, video
     elif video != "-":
-        yield _file(video, library), video
+        yield Path(video), video
     elif size is None:
         with PipedVideo(sys.stdin.fileno(), name="the standard input", limits=limits) as stream:
             yield stream, "stdin"
@@ -174,25 +235,6 @@ def _parsed_size(text: str) -> tuple[int, int]:
     if not cross or not width.isdecimal() or not height.isdecimal():
         raise InvalidInput(f"--size is {text}", remedy="Give WIDTHxHEIGHT, such as 640x360.")
     return int(height), int(width)
-
-
-def _file(video: str, library: Path | None) -> Path:
-    try:
-        if Path(video).exists():
-            return Path(video)
-    except (OSError, ValueError):  # too long, or no path at all
-        pass
-    from trifocal.library import Library
-
-    folder = library or default_library()
-    try:
-        with Library.open(folder) as opened:
-            return Path(opened.source(video))
-    except (LibraryNotFound, NotInLibrary) as error:
-        raise VideoNotFound(
-            f"{video} is neither a file nor a video of the library in {folder}",
-            remedy="Check the path, or take an id from `trifocal list`.",
-        ) from error
 
 
 def _write(report: DetectReport, path: Path, *, file: Path | None, model: ActionModel, least: float) -> None:
@@ -262,8 +304,7 @@ def _draw_heat(
 
 
 def _line(tube: Tube, least: float) -> str:
-    shown = [f"{name} {tube.score(name):.2f}" for name in tube.actions if tube.actions[name].max() >= least]
-    return f"actor {tube.actor}  {clock(tube.start_s)}–{clock(tube.end_s)}  {', '.join(shown) or 'no sure action'}"
+    return f"actor {tube.actor}  {clock(tube.start_s)}–{clock(tube.end_s)}  {actions_of(tube, least=least)}"
 
 
 def _print(report: DetectReport, least: float) -> None:
@@ -278,7 +319,6 @@ def _print(report: DetectReport, least: float) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("actions, mean score", overflow="fold")
     for tube in report.tubes:
-        shown = [f"{name} {tube.score(name):.2f}" for name in tube.actions if tube.actions[name].max() >= least]
-        actions = plain(", ".join(shown) or "no sure action")
+        actions = plain(actions_of(tube, least=least))
         table.add_row(str(tube.actor), clock(tube.start_s), clock(tube.end_s), actions)
     out.print(table)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trifocal.cli.acted import as_moments, print_spans, spans_json, tell_unseen
 from trifocal.cli.asked import filter_from, queries_from
 from trifocal.cli.output import (
     NARROW,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from trifocal.library import Library, Moment, VideoRecord
+    from trifocal.library import ActionSpan, Library, Moment, VideoRecord
 
 SHORTEST_CLIP_S = 1.0
 LONGEST_STEM = 100  # bytes of a video's name that go into the name of its clip
@@ -47,7 +48,10 @@ def find(
     ] = None,
     library: LibraryOption = None,
     top: Annotated[int, typer.Option("--top", "-n", min=1, help="How many moments.")] = 10,
-    per_video: Annotated[int, typer.Option(min=1, help="How many of them from one video at most.")] = 1,
+    per_video: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many of them from one video at most.", show_default="1; all with --action alone"),
+    ] = None,
     within: Annotated[
         list[str] | None, typer.Option("--in", help="Look in this video alone: an id or a path; repeatable.")
     ] = None,
@@ -72,36 +76,70 @@ def find(
     ] = None,
     longer: Annotated[float | None, typer.Option(help="Only videos of at least so many seconds.")] = None,
     shorter: Annotated[float | None, typer.Option(help="Only videos of at most so many seconds.")] = None,
+    action: Annotated[
+        list[str] | None,
+        typer.Option(help="Only where somebody does this, by `trifocal detect --all`; any one, when repeated."),
+    ] = None,
+    least_action: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="With --action: its least score while it is going on.")
+    ] = 0.5,
     clips: Annotated[Path | None, typer.Option(help="Write each moment as an mp4 into this folder.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (JPEG) of the moments.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write an HTML page with players at the moments.")] = None,
     format_: FormatOption = Format.HUMAN,
 ) -> None:
-    """Find the moments that match a text, a picture or a clip best, in all videos of the library."""
+    """Find the moments that match a text, a picture or a clip best, in all videos of the library.
+
+    With --action and nothing else to look for, the stretches in which somebody does it are listed, by score.
+    """
     from trifocal.library import Library
 
-    asked = queries_from(
-        queries or [], file=from_file, together=together or [], but_not=but_not or [], images=image, clips=clip
+    alone = bool(action) and not (queries or from_file or together or but_not or image or clip)
+    asked = (
+        {}
+        if alone
+        else queries_from(
+            queries or [], file=from_file, together=together or [], but_not=but_not or [], images=image, clips=clip
+        )
     )
     where = filter_from(folder=folder, after=after, before=before, longer=longer, shorter=shorter)
     with Library.open(library or default_library()) as opened:
-        lists = opened.find_many(
-            list(asked.values()),
-            top=top,
-            moments_per_video=per_video,
-            videos=within or None,
-            where=where,
-            include_missing=include_missing,
-        )
-        found = dict(zip(asked, lists, strict=True))
+        spans: list[ActionSpan] = []
+        if alone:
+            spans = opened.find_actions(
+                action or [],
+                least_score=least_action,
+                top=top,
+                spans_per_video=per_video,
+                videos=within or None,
+                where=where,
+                include_missing=include_missing,
+            )
+            found = {" or ".join(action or []): as_moments(spans)}
+        else:
+            lists = opened.find_many(
+                list(asked.values()),
+                top=top,
+                moments_per_video=per_video or 1,
+                videos=within or None,
+                where=where,
+                include_missing=include_missing,
+                actions=action or None,
+                least_score=least_action,
+            )
+            found = dict(zip(asked, lists, strict=True))
         records = {record.id: record for record in opened.videos()}
         hidden = 0 if include_missing else opened.status().missing
         if format_ is Format.HUMAN:  # first, as what follows takes its time and may fail
-            for query, moments in found.items():
+            if alone:
+                print_spans(spans, {video: path_of(record) for video, record in records.items()})
+            for query, moments in ({} if alone else found).items():
                 print_moments(query, moments, records, heading=len(found) > 1)
             if hidden:
                 note = f"left out: {number(hidden, 'video')} without a file; --include-missing looks in them too"
                 stderr().print(note, soft_wrap=True)
+        if action:
+            tell_unseen(opened, action)
         written = {
             query: _write_clips(opened, moments, folder=clips, prefix=f"{place + 1}-" if len(found) > 1 else "")
             for place, (query, moments) in enumerate(found.items())
@@ -117,6 +155,11 @@ def find(
                 write_page(page, title="Moments", queries=tuple(shown))
             _tell_written(page)
     if format_ is Format.JSON:
+        if alone:
+            paths = {video: path_of(record) for video, record in records.items()}
+            (name,) = found
+            print_json([{"query": name, "moments": spans_json(spans, paths, written.get(name, []))}])
+            return
         print_json([_as_json(query, moments, records, written.get(query, [])) for query, moments in found.items()])
 
 
@@ -128,7 +171,7 @@ def print_moments(query: str, moments: list[Moment], records: dict[str, VideoRec
     if heading:
         out.print(f"\n“{visible(query)}”", style="bold", markup=False)
     if not moments:
-        out.print("nothing found; the library is empty or its videos are gone")
+        out.print("nothing found; the library is empty, its videos are gone, or none is as asked")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("#", "from", "to", "score"):

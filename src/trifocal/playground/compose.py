@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compose"]
 
+_EXTRAS = 4
 _CAST, _CUT, _SCENE, _NEEDLE = 1, 2, 3, 4
 _TOPS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black", "grey")
 _BOTTOMS = ("blue", "black", "brown", "grey", "green", "white", "purple")
@@ -62,12 +63,16 @@ def compose(
         raise InvalidInput(f"size is {size}", remedy="Give (height, width) of 32 to 8192 pixels each.")
     about = None if theme is None else THEMES[theme]
     edges = _cuts(Chance(seed, _CUT), float(duration_s))
-    company = _company(Chance(seed, _CAST), count=min(14, 4 + len(edges) // 2))
+    cast_size = min(14, 4 + len(edges) // 2)
+    everybody = _company(Chance(seed, _CAST), count=cast_size + _EXTRAS)
+    company, extras = everybody[:cast_size], everybody[cast_size:]
     counts: dict[str, int] = {}
     places = _places(Chance(seed, _CUT, 1), len(edges) - 1, about)
     scenes = []
     for number, (start, end) in enumerate(itertools.pairwise(edges)):
-        calls = itertools.islice(itertools.cycle(company), 3 * number % len(company), None)
+        turn = 3 * number % len(company)
+        # Whoever is called twice would be there twice, so a crowded scene goes on with extras.
+        calls = iter([*company[turn:], *company[:turn], *extras])
         chance = Chance(seed, _SCENE, number)
         scenes.append(_scene(chance, places[number], start, end, width / height, calls, counts, about))
     scenes = _hide_needles(Chance(seed, _NEEDLE), scenes, counts, width / height, float(duration_s))

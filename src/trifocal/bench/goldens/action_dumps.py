@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trifocal.action.evaluation.tables import Detections, FrameTruth
-from trifocal.action.labels import LabelMap
+
+if TYPE_CHECKING:
+    from trifocal.action.labels import LabelMap
 
 Array = np.ndarray[Any, Any]
 
