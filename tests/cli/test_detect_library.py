@@ -124,4 +124,4 @@ def test_close_names_are_told(run: Run, library: Path, model: Path) -> None:
     assert run("detect", video, "--model", model, "--library", library).code == 0
     ran = run("find", "x", "--action", "wav", "--library", library)
     assert ran.code == 2
-    assert "Did you mean wave?" in ran.err
+    assert "Did you mean wave" in ran.err

@@ -137,13 +137,13 @@ class FakeLooker:
         first, second = self.classes
         corners = random.uniform(0, 20, (2, len(times), 2)).astype(np.float32)
         boxes = np.concatenate([corners, corners + np.float32(8)], axis=2)
-        waving = np.where(times < 0.5 + 0.5 * opened._seed, 0.9, 0.1) - 0.01 * opened._seed
-        walking = np.full(len(times), 0.25 + 0.1 * opened._seed)
+        waving = (np.where(times < 0.5 + 0.5 * opened._seed, 0.9, 0.1) - 0.01 * opened._seed).astype(np.float32)
+        walking = np.full(len(times), 0.25 + 0.1 * opened._seed, dtype=np.float32)
         progress(float(times[-1]), opened.info.duration_s)
         return DetectReport(
             video=video,
             tubes=(
-                Tube(video, 1, times, boxes[0], {second: waving, first: walking / 8}),
+                Tube(video, 1, times, boxes[0], {second: waving, first: walking * np.float32(0.125)}),
                 Tube(video, 2, times, boxes[1], {first: walking}),
             ),
             width=64,

@@ -90,7 +90,8 @@ def test_the_list_of_what_is_done(library: Library) -> None:
     names = [Path(library.video(span.video).paths[0]).name for span in spans]
     assert names == [f"{number}.mp4" for number in range(6)]  # by score: .9, .89, ...
     one = spans[2]
-    assert (one.actor, one.start_s, one.end_s, one.score) == (1, 0.0, 1.25, pytest.approx(0.88))
+    assert (one.actor, one.start_s, one.end_s) == (1, 0.0, 1.25)
+    assert one.score == pytest.approx(0.88)
     assert library.find_actions("wave", top=2) == spans[:2]
     both = library.find_actions(["wave", "walk"], least_score=0.3, top=100)
     assert {span.action for span in both} == {"wave", "walk"}
@@ -128,12 +129,14 @@ def test_what_cannot_be_asked(library: Library, lab: Any) -> None:
         assert repr(name) in caught.value.message
         with pytest.raises(InvalidInput):
             library.unseen([name])
-    for options in ({"actions": []}, {"actions": ["wave"], "least_score": 1.5}):
+    refused: list[dict[str, Any]] = [{"actions": []}, {"actions": ["wave"], "least_score": 1.5}]
+    for options in refused:
         with pytest.raises(InvalidInput):
             library.find("x", **options)
-    for options in ({"top": 0}, {"spans_per_video": 0}):
-        with pytest.raises(InvalidInput):
-            library.find_actions("wave", **options)
+    with pytest.raises(InvalidInput):
+        library.find_actions("wave", top=0)
+    with pytest.raises(InvalidInput):
+        library.find_actions("wave", spans_per_video=0)
     with pytest.raises(InvalidInput, match="detect --all"):
         lab.create("empty").find("x", actions=["wave"])
 
