@@ -135,7 +135,7 @@ def test_switches_train(change: dict[str, object], clip: torch.Tensor) -> None:
     out = model(clip[None])
     assert len(out.aux_outputs) == 1
     layers = (out, *out.aux_outputs)
-    sum(layer.class_logits.square().sum() + layer.boxes_cxcywh.sum() for layer in layers).backward()  # type: ignore[union-attr]
+    sum(layer.class_logits.square().sum() + layer.boxes_cxcywh.sum() for layer in layers).backward()
     assert all(p.grad is not None for name, p in model.named_parameters() if "person" not in name)
 
 
@@ -165,7 +165,7 @@ def test_bad_values() -> None:
         ({"class_prior": 1.0}, "class_prior"),
     ):
         with pytest.raises(InvalidInput, match=message):
-            replace(CONFIG, **change)  # type: ignore[arg-type]
+            replace(CONFIG, **change)
     with pytest.raises(InvalidInput, match="not the configuration"):
         DetectorConfig.from_json("{}")
     with pytest.raises(InvalidInput, match="no preset"):

@@ -112,4 +112,5 @@ def test_gradients_reach_the_anchors_once() -> None:
     out.boxes_cxcywh.sum().backward()
     assert model.decoder.anchors.grad is not None
     # Actors' features are handed to the classifying layers without gradients.
-    assert model.decoder.classify[0].actor_feed_forward.widen.weight.grad is None
+    parameters = dict(model.named_parameters())
+    assert parameters["decoder.classify.0.actor_feed_forward.widen.weight"].grad is None

@@ -83,7 +83,7 @@ class LanguageModel:
     @property
     def end_id(self) -> int:
         """The token that ends an answer; the lowest where there are several."""
-        return min(self._end_ids)
+        return int(min(self._end_ids))
 
     @property
     def layers(self) -> int:
