@@ -87,7 +87,7 @@ def detect(
     """Detect actors and their actions, and follow them as tubes.
 
     The detector that ships was trained on drawn figures (the playground): it shows how everything works, and knows
-    nothing of real people. Bring a published checkpoint (`trifocal weights convert-detector`) or train on your labels.
+    nothing of real people. Bring a published checkpoint (`trifocal.action.convert`) or train on your labels.
 
     Of a video named by its id, and with --all, the tubes are kept in the library, where `find --action` and `show`
     read them. Interrupt it whenever you like: the next run goes on with the videos that are left.
