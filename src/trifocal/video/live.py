@@ -11,6 +11,7 @@ import math
 import os
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterator
 from typing import IO, TYPE_CHECKING, Self
@@ -41,7 +42,7 @@ _SPOOL_BYTES = 1 << 20
 _FIRST_FREE = 3
 
 
-class LiveVideo:
+class LiveVideo(ABC):
     """What the three have in common.
 
     Attributes:
@@ -72,8 +73,8 @@ class LiveVideo:
         check_whole("batch_size", batch_size, low=1)
         yield from self._batches(sampling, batch_size)
 
-    def _batches(self, sampling: Sampling, batch_size: int) -> Iterator[Frames]:
-        raise NotImplementedError
+    @abstractmethod
+    def _batches(self, sampling: Sampling, batch_size: int) -> Iterator[Frames]: ...
 
     def close(self) -> None:
         """Release what is held; the pipe stays with its owner."""
