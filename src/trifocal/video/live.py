@@ -76,7 +76,7 @@ class LiveVideo(ABC):
     @abstractmethod
     def _batches(self, sampling: Sampling, batch_size: int) -> Iterator[Frames]: ...
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Release what is held; the pipe stays with its owner."""
 
     def __enter__(self) -> Self:
