@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,7 @@ WRONG: list[Any] = [
     lambda: ClipTokens.pack(np.ones((3, 4)), times_s=[0, 1, 2], end_s=3.0, kind="int4"),  # type: ignore[arg-type]
     lambda: ClipTokens.pack(np.ones((3, 4)), times_s=[0, 1, 2], end_s=3.0).sharpen(np.ones(5, np.float32)),
     lambda: ClipTokens.from_bytes(b"nothing"),
+    lambda: ClipTokens.from_bytes(b"PK\x03\x04 damaged"),
     lambda: ClipTokens.from_bytes(b""),
     lambda: scan_moments([], [0.0]),
     lambda: scan_moments([1.0, 2.0], [0.0, 1.0]),
@@ -125,3 +127,13 @@ def test_what_cannot_be_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         wrong()
     assert caught.value.remedy
+
+
+def test_damaged_bytes_are_told() -> None:
+    whole = ClipTokens.pack(planted()[0], times_s=np.arange(60) / 2, end_s=30.0).to_bytes()
+    draw = np.random.default_rng(0)
+    for _ in range(200):
+        data = bytearray(whole)
+        data[int(draw.integers(len(data)))] ^= 1 << int(draw.integers(8))
+        with suppress(InvalidInput):  # anything else that comes up fails the test
+            ClipTokens.from_bytes(bytes(data[: int(draw.integers(len(data) + 1))]))

@@ -7,6 +7,8 @@ time, and `sharpen` scores all stretches of frames with the query to say from wh
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ClipTokens", "TokenKind"]
+
+_UNREADABLE = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+"""What NumPy and the zip archive under it raise for bytes that are damaged, or packed in a way they do not know."""
 
 TokenKind = Literal["half", "int8"]
 
@@ -140,6 +145,6 @@ class ClipTokens:
         try:
             with np.load(BytesIO(content), allow_pickle=False) as file:
                 rows, scales, times_s, end_s = (file[name] for name in ("rows", "scales", "times_s", "end_s"))
-        except (ValueError, OSError, EOFError, KeyError, NotImplementedError) as error:
+        except _UNREADABLE as error:
             raise InvalidInput(f"these are no clip tokens ({error})", remedy="Encode the video again.") from error
         return cls(rows=rows, scales=scales, times_s=times_s, end_s=float(end_s))

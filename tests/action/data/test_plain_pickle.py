@@ -45,9 +45,21 @@ def test_10_values_of_every_protocol(tmp_path: Path, protocol: int) -> None:
     assert load_plain_pickle(path) == {"s": 2.5, "o": {"a": 1}}
 
 
+class OnlyArrays(pickle.Unpickler):
+    """Python's own unpickler, allowed what an array is made of and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.split(".")[0] != "numpy" or name not in ("_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"):
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
 def test_10_the_shared_pickles(shared: Path) -> None:
-    for path in sorted((shared / "goldens/vad").rglob("*.pkl")):
-        assert same(pickle.loads(path.read_bytes()), load_plain_pickle(path)), path.name
+    paths = sorted((shared / "goldens/vad").rglob("*.pkl"))
+    assert paths
+    for path in paths:
+        with path.open("rb") as file:
+            assert same(OnlyArrays(file).load(), load_plain_pickle(path)), path.name
 
 
 class Calls:
