@@ -10,6 +10,7 @@ import pytest
 
 from trifocal.errors import InvalidInput, NotInLibrary
 from trifocal.library import Library
+from trifocal.retrieval.index import files
 
 
 @pytest.fixture
@@ -27,6 +28,22 @@ def everything(folder: Path) -> bytes:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     )
+
+
+def test_a_reader_may_sweep_the_index_away_meanwhile(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = library.videos()[0]
+    library.find("x")
+
+    def swept(path: Path) -> str:
+        shutil.rmtree(path.parent)
+        return hash_of(path)
+
+    hash_of = files.file_sha256
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "file_sha256", swept)
+        library.remove(record.id)
+    assert {moment.video for moment in library.find("x")} == {video.id for video in library.videos()}
+    assert len(library.videos()) == 2
 
 
 def test_17_nothing_is_left(library: Library, lab: Any) -> None:

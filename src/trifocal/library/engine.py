@@ -57,7 +57,8 @@ def forget(store: Store, videos: set[str]) -> int:
         try:
             index = ExactIndex.open(path)
             index.remove([video for video in videos if video in index])
-        except (LibraryError, InvalidInput):
+        except (LibraryError, InvalidInput, FileNotFoundError):
+            # Damaged, or swept away meanwhile by a reader that has built a newer one.
             freed += store.discard(path)
     return freed
 

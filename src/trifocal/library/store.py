@@ -13,9 +13,10 @@ import hashlib
 import os
 import secrets
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EDQUOT, EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EROFS
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,6 @@ from trifocal.retrieval.tokens import ClipTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -315,6 +315,8 @@ class Store:
 def remove_tree(path: Path) -> int:
     """Delete a file or a folder, which may be absent; links are deleted, not followed.
 
+    Others may be deleting the same folder: what is gone already is as good as deleted.
+
     Returns:
         The bytes of the files that were deleted.
     """
@@ -324,9 +326,18 @@ def remove_tree(path: Path) -> int:
         return size
     if not path.is_dir():
         return 0
-    size = sum(entry.lstat().st_size for entry in path.rglob("*") if not entry.is_dir())
-    shutil.rmtree(path)
-    return size
+    size = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += Path(folder, name).lstat().st_size
+    while True:
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            if path.exists():
+                continue
+        return size
 
 
 def _write_durably(path: Path, content: bytes) -> None:
