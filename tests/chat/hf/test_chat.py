@@ -15,7 +15,7 @@ import torch
 from trifocal.chat import Answer, Decoding
 from trifocal.chat.hf.chat import HFChat, OpenHFVideo
 from trifocal.chat.hf.processors import PROCESSORS
-from trifocal.chat.prefix import PrefixStore
+from trifocal.chat.prefix import PrefixEntry, PrefixStore
 from trifocal.errors import InvalidInput, ModelError
 from trifocal.video import Frames
 
@@ -97,6 +97,21 @@ def test_int8_answers_alike_whichever_level_serves(
     exact = make_chat("llava_onevision", **MERGED).open(frames).entry
     error = (made.entry.layers[3][0] - exact.layers[3][0]).abs().max() / exact.layers[3][0].abs().max()
     assert 0 < error < 0.01
+
+
+def test_an_exact_answer_never_comes_from_an_int8_prefix(
+    make_chat: Callable[..., HFChat], frames: Frames, tmp_path: Path
+) -> None:
+    def entry(**options: Any) -> PrefixEntry:
+        return make_chat("llava_onevision", revision="1", **MERGED, **options).open(frames).entry
+
+    entry(store=PrefixStore(folder=tmp_path, int8=True))
+    beside, alone = entry(store=PrefixStore(folder=tmp_path)), entry()
+    assert all(
+        torch.equal(ours, theirs)
+        for pair, other in zip(beside.layers, alone.layers, strict=True)
+        for ours, theirs in zip(pair, other, strict=True)
+    )
 
 
 def test_many_threads_ask_and_open(make_chat: Callable[..., HFChat], frames: Frames) -> None:

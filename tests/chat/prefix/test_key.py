@@ -23,6 +23,7 @@ CHANGES: dict[str, Any] = {
     "prompt": "01" * 32,
     "software": {"trifocal": "2"},
     "salt": "another library",
+    "int8": True,
 }
 
 

@@ -86,6 +86,20 @@ def test_int8_gives_the_same_entry_whichever_level_serves(
     assert not torch.equal(first.layers[0][0], make_entry().layers[0][0])
 
 
+@pytest.mark.parametrize("int8", [False, True])
+def test_exact_and_int8_stores_over_one_folder_do_not_serve_each_other(
+    int8: bool, tmp_path: Path, key: PrefixKey, make_entry: Callable[..., PrefixEntry]
+) -> None:
+    PrefixStore(folder=tmp_path, int8=int8).put(key, make_entry())
+    other = PrefixStore(folder=tmp_path, int8=not int8)
+    assert other.get(key) is None
+    own, found = other.get_or_make(key, make_entry)
+    assert not found
+    assert torch.equal(own.layers[0][0], make_entry().layers[0][0]) == int8  # the exact one where the folder has int8
+    assert len(list(tmp_path.iterdir())) == 2
+    assert PrefixStore(folder=tmp_path, int8=int8).get(key) is not None
+
+
 def test_threads_make_an_entry_once(key: PrefixKey, make_entry: Callable[..., PrefixEntry]) -> None:
     store = PrefixStore()
     made: list[int] = []

@@ -1,8 +1,8 @@
 """When two prefixes are the same: everything that the keys and values of a video depend on.
 
 A prefix may be reused only if nothing that shaped it has changed: the video's bytes, which frames were taken and how
-they were scaled, the model and its revision, the number format, how tokens were merged, and the words before the
-question. All of it is in `PrefixKey`; its `digest` names the entry, and the whole key is stored inside the entry and
+they were scaled, the model and its revision, the number format, whether eight bits were enough to keep them, how tokens
+were merged, and the words before the question. All of it is in `PrefixKey`; its `digest` names the entry, and the whole key is stored inside the entry and
 compared on read, so that two keys with one digest, or a file under a wrong name, never meet (checklist, item 11). The
 `salt` keeps the entries of one library or tenant from another's.
 """
@@ -42,6 +42,7 @@ class PrefixKey:
         prompt: SHA-256 of the token ids before and after the video up to the question, and of the tokenizer.
         software: versions of what computed it.
         salt: of the library or tenant.
+        int8: whether keys and values went through eight bits; a store sets it to what it does.
     """
 
     content: str
@@ -54,6 +55,7 @@ class PrefixKey:
     method: Mapping[str, Any] = field(default_factory=dict)
     software: Mapping[str, Any] = field(default_factory=dict)
     salt: str = ""
+    int8: bool = False
 
     def __post_init__(self) -> None:
         """Check that the hashes are hashes and the rest survives JSON."""

@@ -57,7 +57,7 @@ class PrefixStore:
         memory_bytes: how much to keep in memory; an entry that is larger is handed out and not kept.
         folder: also keep entries here; None for memory only.
         disk_bytes: how much the folder may hold.
-        int8: keep keys and values in eight bits.
+        int8: keep keys and values in eight bits; never found by a store that does not, nor the other way round.
         salt: of the library or tenant; entries made under another are never found.
 
     Raises:
@@ -155,7 +155,8 @@ class PrefixStore:
             self.disk.clear()
 
     def _own(self, key: PrefixKey) -> PrefixKey:
-        return key if key.salt == self.salt else replace(key, salt=self.salt)
+        # Eight bits lose a little, so exact and eight-bit stores over one folder never serve each other.
+        return replace(key, salt=self.salt, int8=self.int8)
 
     def _held(self) -> int:
         return sum(entry.nbytes for _, entry in self._kept.values())
