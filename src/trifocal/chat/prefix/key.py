@@ -2,9 +2,9 @@
 
 A prefix may be reused only if nothing that shaped it has changed: the video's bytes, which frames were taken and how
 they were scaled, the model and its revision, the number format, whether eight bits were enough to keep them, how tokens
-were merged, and the words before the question. All of it is in `PrefixKey`; its `digest` names the entry, and the whole key is stored inside the entry and
-compared on read, so that two keys with one digest, or a file under a wrong name, never meet (checklist, item 11). The
-`salt` keeps the entries of one library or tenant from another's.
+were merged, and the words before the question. All of it is in `PrefixKey`; its `digest` names the entry, and the whole
+key is stored inside the entry and compared on read, so that two keys with one digest, or a file under a wrong name,
+never meet (checklist, item 11). The `salt` keeps the entries of one library or tenant from another's.
 """
 
 from __future__ import annotations
