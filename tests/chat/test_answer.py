@@ -15,7 +15,7 @@ def example() -> Answer:
         video="a.mp4",
         text="I see a fox.",
         evidence=(Evidence(time_s=1.5, weight=0.75), Evidence(time_s=0.5, weight=0.25)),
-        timing=Timing(decode_s=0.5, vision_s=0.25, merge_s=0.0625, prefill_s=0.125, generate_s=1.0),
+        timing=Timing(decode_s=0.5, vision_s=0.25, merge_s=0.0625, prefill_s=0.125, generate_s=1.0, evidence_s=2.0),
         question="What is shown?",
         tokens=TokenUse(video=8, prompt=40, cached=30, answer=5, merged_away=6),
         warnings=("cut short",),
@@ -26,7 +26,8 @@ def test_it_survives_json() -> None:
     values = json.loads(json.dumps(example().to_dict()))
     assert values["evidence"] == [{"time_s": 1.5, "weight": 0.75}, {"time_s": 0.5, "weight": 0.25}]
     assert values["timing"] == {
-        "decode_s": 0.5, "vision_s": 0.25, "merge_s": 0.0625, "prefill_s": 0.125, "generate_s": 1.0, "total_s": 1.9375
+        "decode_s": 0.5, "vision_s": 0.25, "merge_s": 0.0625, "prefill_s": 0.125, "generate_s": 1.0, "evidence_s": 2.0,
+        "total_s": 3.9375,
     }  # fmt: skip
     assert values["tokens"] == {"video": 8, "prompt": 40, "cached": 30, "answer": 5, "merged_away": 6, "kept": 2}
     assert values["warnings"] == ["cut short"]

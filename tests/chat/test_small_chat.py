@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,9 @@ import pytest
 import torch
 
 from trifocal import video as video_files
-from trifocal.chat import Decoding
+from trifocal.chat import Answer, Decoding, Timing
 from trifocal.chat.prompt import assemble, chat_parts, lay_out
-from trifocal.chat.small_chat import NEUTRAL_QUESTION, SmallChat, SmallChatConfig
+from trifocal.chat.small_chat import NEUTRAL_QUESTION, OpenSmallVideo, SmallChat, SmallChatConfig
 from trifocal.errors import InvalidInput, ModelError, UnreadableVideo, VideoLimitExceeded, VideoNotFound
 from trifocal.video import Frames, Limits
 
@@ -56,6 +59,45 @@ def test_evidence_is_what_stands_out(make_chat: MakeChat, colours: Frames) -> No
     assert {frame.time_s for frame in answer.evidence} <= set(colours.times_s.tolist())
     assert opened.ask("Is it a blue whale?", evidence=1).evidence == answer.evidence[:1]
     assert opened.ask("Is it a blue whale?", evidence=0).evidence == ()
+
+
+def test_a_video_is_paid_for_once_by_however_many_threads(make_chat: MakeChat, colours: Frames) -> None:
+    class SlowToRead(OpenSmallVideo):
+        """Long between reading what is unpaid and writing that it is paid."""
+
+        @property
+        def _unpaid(self) -> Timing | None:
+            value: Timing | None = self.__dict__["owed"]
+            time.sleep(0.05)
+            return value
+
+        @_unpaid.setter
+        def _unpaid(self, value: Timing | None) -> None:
+            self.__dict__["owed"] = value
+
+    chat = make_chat()
+    entry, timing = chat.prefill(colours)
+    video = SlowToRead(chat, entry, name="frames", warnings=(), timing=timing)
+    gate = threading.Barrier(4)
+
+    def ask(_: int) -> Answer:
+        gate.wait()
+        return video.ask("What is shown?", evidence=0)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(ask, range(4)))
+    assert sum(answer.tokens.cached == 0 for answer in answers) == 1
+    assert sum(answer.timing.vision_s > 0 for answer in answers) == 1
+
+
+def test_evidence_is_timed_apart_and_not_sought_unless_asked_for(
+    make_chat: MakeChat, colours: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = make_chat().open(colours)
+    video.ask("What is shown?")
+    assert video.ask("What is shown?", evidence=1).timing.evidence_s > 0
+    monkeypatch.setattr("trifocal.chat.small.opened.question_attention", None)
+    assert video.ask("What is shown?", evidence=0).timing.evidence_s == 0
 
 
 def test_a_question_about_everything_has_no_evidence(make_chat: MakeChat, colours: Frames) -> None:

@@ -47,6 +47,7 @@ class Timing:
         merge_s: merging video tokens.
         prefill_s: running system prompt, video and question through the language model, without the merging.
         generate_s: choosing the words of the answer.
+        evidence_s: finding the frames that the model looked at, which the text of the answer does not need.
     """
 
     decode_s: float = 0.0
@@ -54,11 +55,12 @@ class Timing:
     prefill_s: float = 0.0
     generate_s: float = 0.0
     merge_s: float = 0.0
+    evidence_s: float = 0.0
 
     @property
     def total_s(self) -> float:
         """The sum of the parts."""
-        return self.decode_s + self.vision_s + self.merge_s + self.prefill_s + self.generate_s
+        return self.decode_s + self.vision_s + self.merge_s + self.prefill_s + self.generate_s + self.evidence_s
 
 
 @dataclass(frozen=True, slots=True)

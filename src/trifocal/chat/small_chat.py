@@ -144,6 +144,7 @@ class SmallChat(VideoChat):
         tokenised = time.perf_counter()
         self.language_model.check_fits(len(prompt.embeddings), decoding=self.config.decoding)
         entry = self.language_model.prefill(prompt.embeddings)
+        prefilled = time.perf_counter()
         neutral = question_attention(self, entry, question=NEUTRAL_QUESTION)
         entry = PrefixEntry(
             layers=entry.layers,
@@ -155,8 +156,12 @@ class SmallChat(VideoChat):
             },
             facts={"video": prompt.video_tokens + merged_away, "merged_away": merged_away},
         )
-        spent = time.perf_counter()
-        return entry, Timing(vision_s=tokenised - started - merge_s, merge_s=merge_s, prefill_s=spent - tokenised)
+        return entry, Timing(
+            vision_s=tokenised - started - merge_s,
+            merge_s=merge_s,
+            prefill_s=prefilled - tokenised,
+            evidence_s=time.perf_counter() - prefilled,
+        )
 
     @torch.inference_mode()
     def field(self, frames: Frames) -> tuple[Field, torch.Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -56,6 +58,7 @@ class OpenSmallVideo(OpenVideo):
         self._found = found
         # Paid once, so the first answer carries it and later ones do not.
         self._unpaid: Timing | None = timing
+        self._lock = threading.Lock()
 
     def ask(
         self,
@@ -73,27 +76,23 @@ class OpenSmallVideo(OpenVideo):
         _, after = chat_parts(model, style=chat.config.style, video=(), question=question)
         rest = assemble(model, parts=after)
         generation = model.generate(prefix, rest.embeddings, decoding=decoding or chat.config.decoding, on_text=on_text)
-        shares = frame_shares(
-            question_attention(chat, prefix, question=question),
-            neutral=prefix.extra["neutral"],
-            frame_of=prefix.extra["frame_of"],
-            frames=len(self._times_s),
-        ).tolist()
-        # A question about the whole video looks at all frames alike; then none is evidence.
-        outstanding = [frame for frame, share in enumerate(shares) if share > 1 / len(shares) + STANDS_OUT]
-        most = sorted(outstanding, key=lambda frame: (-shares[frame], self._times_s[frame]))[:evidence]
-        before, self._unpaid = self._unpaid, None
+        written = time.perf_counter()
+        found = self._evidence(question, most=evidence) if evidence else ()
+        evidence_s = time.perf_counter() - written if evidence else 0.0
+        with self._lock:
+            before, self._unpaid = self._unpaid, None
         paid = before or Timing()
         return Answer(
             video=self._name,
             text=generation.text,
-            evidence=tuple(Evidence(time_s=self._times_s[frame], weight=shares[frame]) for frame in most),
+            evidence=found,
             timing=Timing(
                 decode_s=paid.decode_s,
                 vision_s=paid.vision_s,
                 merge_s=paid.merge_s,
                 prefill_s=paid.prefill_s + generation.prefill_s,
                 generate_s=generation.generate_s,
+                evidence_s=paid.evidence_s + evidence_s,
             ),
             question=question,
             model=chat.name,
@@ -108,6 +107,20 @@ class OpenSmallVideo(OpenVideo):
             caveat=chat.caveat,
             warnings=self._warnings,
         )
+
+    def _evidence(self, question: str, *, most: int) -> tuple[Evidence, ...]:
+        """The frames that the question's words look at more than evenly."""
+        prefix = self.prefix
+        shares = frame_shares(
+            question_attention(self._chat, prefix, question=question),
+            neutral=prefix.extra["neutral"],
+            frame_of=prefix.extra["frame_of"],
+            frames=len(self._times_s),
+        ).tolist()
+        # A question about the whole video looks at all frames alike; then none is evidence.
+        outstanding = [frame for frame, share in enumerate(shares) if share > 1 / len(shares) + STANDS_OUT]
+        best = sorted(outstanding, key=lambda frame: (-shares[frame], self._times_s[frame]))[:most]
+        return tuple(Evidence(time_s=self._times_s[frame], weight=shares[frame]) for frame in best)
 
     @torch.inference_mode()
     def choice_scores(self, questions: Sequence[str], choices: Sequence[Sequence[str]]) -> list[list[float]]:
