@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,33 @@ if TYPE_CHECKING:
     from trifocal.merging import MergeConfig
     from trifocal.video import Frames, Limits
 
-__all__ = ["OpenVideo", "VideoChat", "load_chat"]
+__all__ = ["OpenVideo", "VideoChat", "VideoUse", "load_chat"]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoUse:
+    """What of a video a model was shown.
+
+    Args:
+        frames: how many were shown.
+        frames_wanted: how many the settings asked for; more than `frames` where they did not fit into the context.
+        video: tokens that stand for the video before merging.
+        kept: after merging.
+    """
+
+    frames: int
+    frames_wanted: int
+    video: int
+    kept: int
 
 
 class OpenVideo(ABC):
     """A video that a model has already taken in."""
+
+    @property
+    def use(self) -> VideoUse | None:
+        """What of the video is shown; None for a model that does not tell."""
+        return None
 
     @abstractmethod
     def ask(
