@@ -90,6 +90,31 @@ def test_the_published_sizes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("published", "factor"),
+    [
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 1.0),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, 1.0),
+        ({"rope_scaling": None}, 2.0),
+    ],
+    ids=["published then", "published now", "asked for"],
+)
+def test_positions_are_scaled(folder: Path, published: dict[str, Any], factor: float) -> None:
+    plain = load_llava_video(folder, vision_heads=2)
+    (folder / "config.json").write_text(json.dumps({**PUBLISHED, **published}))
+    scaled = load_llava_video(folder, vision_heads=2, rope_factor=factor)
+    frequencies = [model.model.language_model.rotary_emb.inv_freq for model in (plain, scaled)]
+    torch.testing.assert_close(frequencies[1], frequencies[0] / 2)
+    lengths = [model.config.text_config.max_position_embeddings for model in (plain, scaled)]
+    assert lengths[1] == 2 * lengths[0] == 2 * TEXT["max_position_embeddings"]
+
+
+def test_positions_are_not_scaled_twice(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({**PUBLISHED, "rope_scaling": {"type": "linear", "factor": 2.0}}))
+    with pytest.raises(ModelError, match="of the kind 'linear' and not scaled a second time"):
+        load_llava_video(folder, vision_heads=2, rope_factor=2.0)
+
+
+@pytest.mark.parametrize(
     "changes",
     [{"mm_projector_type": "linear"}, {"mm_resampler_type": "perceiver"}, {"mm_spatial_pool_stride": 4}],
     ids=lambda changes: next(iter(changes)),

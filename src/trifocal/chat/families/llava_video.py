@@ -68,7 +68,11 @@ def llava_video_key(key: str) -> str | None:
 
 
 def llava_video_config(
-    published: Mapping[str, Any], *, shapes: Mapping[str, tuple[int, ...]], vision_heads: int = 16
+    published: Mapping[str, Any],
+    *,
+    shapes: Mapping[str, tuple[int, ...]],
+    vision_heads: int = 16,
+    rope_factor: float = 1.0,
 ) -> Any:
     """The configuration of the class of transformers.
 
@@ -76,9 +80,11 @@ def llava_video_config(
         published: what the checkpoint's `config.json` holds; it names the vision tower and does not describe it.
         shapes: of the tensors, by the names of transformers, which tell the rest.
         vision_heads: attention heads of the vision tower; 16 in SigLIP-SO400M.
+        rope_factor: linear scaling of positions that the checkpoint does not ask for; the paper's runs on 180 frames
+            take 2.
 
     Raises:
-        ModelError: the checkpoint is of a kind that the class does not cover.
+        ModelError: the checkpoint is of a kind that the class does not cover, or scales its positions already.
     """
     from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig
 
@@ -108,14 +114,12 @@ def llava_video_config(
         patch_size=patch,
         vision_use_head=False,
     )
-    rope = {
-        "rope_type": "default",
-        "rope_theta": published.get("rope_theta", 1e6),
-        **(published.get("rope_scaling") or {}),
-    }
-    text = Qwen2Config(
-        **{name: published[name] for name in _TEXT if name in published}, rope_parameters=rope, use_sliding_window=False
-    )
+    values = {name: published[name] for name in _TEXT if name in published}
+    rope = _rope(published, factor=rope_factor)
+    if rope["rope_type"] == "linear" and "max_position_embeddings" in values:
+        # The published number is that of the unscaled model.
+        values["max_position_embeddings"] = int(values["max_position_embeddings"] * rope["factor"])
+    text = Qwen2Config(**values, rope_parameters=rope, use_sliding_window=False)
     small = text.vocab_size <= VIDEO_TOKEN
     return LlavaOnevisionConfig(
         vision_config=vision,
@@ -131,12 +135,28 @@ def llava_video_config(
     )
 
 
+def _rope(published: Mapping[str, Any], *, factor: float) -> dict[str, Any]:
+    """The rotations, under the names that transformers has for them now; checkpoints of then say `type`."""
+    scaling = dict(published.get("rope_scaling") or {})
+    older = scaling.pop("type", "default")
+    rope = {"rope_theta": published.get("rope_theta", 1e6), **scaling, "rope_type": scaling.get("rope_type", older)}
+    if factor == 1.0:
+        return rope
+    if rope["rope_type"] != "default":
+        raise ModelError(
+            f"The model's positions are of the kind {rope['rope_type']!r} and not scaled a second time",
+            remedy="Leave out rope_factor.",
+        )
+    return {**rope, "rope_type": "linear", "factor": factor}
+
+
 def load_llava_video(
     reference: str | Path,
     *,
     dtype: torch.dtype | None = None,
     device_map: Any = None,
     vision_heads: int = 16,
+    rope_factor: float = 1.0,
     offline: bool = False,
 ) -> Any:
     """A LLaVA-Video checkpoint as `LlavaOnevisionForConditionalGeneration`, in evaluation mode.
@@ -146,6 +166,7 @@ def load_llava_video(
         dtype: what to load it in; as stored by default.
         device_map: as `from_pretrained` takes it.
         vision_heads: see `llava_video_config`.
+        rope_factor: see `llava_video_config`.
         offline: use cached files only.
 
     Raises:
@@ -169,7 +190,7 @@ def load_llava_video(
     published = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
     try:
-        config = llava_video_config(published, shapes=shapes, vision_heads=vision_heads)
+        config = llava_video_config(published, shapes=shapes, vision_heads=vision_heads, rope_factor=rope_factor)
     except KeyError as error:
         raise WeightsCorrupt(f"{folder} has no {error}", remedy="Give a whole checkpoint.") from error
     stored = tensors["model.language_model.embed_tokens.weight"].dtype
