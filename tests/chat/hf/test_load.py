@@ -21,9 +21,9 @@ from trifocal.chat.families import llava_video
 from trifocal.chat.hf import load as loading
 from trifocal.chat.hf.chat import HFChat
 from trifocal.chat.hf.config import HFChatConfig
-from trifocal.chat.hf.load import fingerprint
+from trifocal.chat.hf.load import fingerprint, load_hf_model
 from trifocal.chat.prefix import PrefixStore
-from trifocal.errors import InvalidInput, ModelError, WeightsUnavailable
+from trifocal.errors import InvalidInput, MissingExtra, ModelError, WeightsUnavailable
 from trifocal.video import Frames
 
 
@@ -63,6 +63,57 @@ def test_the_number_format_can_be_chosen(folder: Path, frames: Frames) -> None:
     assert isinstance(loaded, HFChat)
     assert loaded.engine.dtype == torch.bfloat16
     assert loaded.ask(frames, "What is it?").tokens.answer > 0
+
+
+def test_one_model_serves_one_setting_of_merging_after_another(folder: Path, frames: Frames) -> None:
+    model = load_hf_model(folder)
+    kept = {}
+    for budget in (0.5, 0.25):
+        chat = model.chat(method="sttm", budget=budget, layer=2)
+        kept[budget] = chat.ask(frames, "What is it?").tokens.kept
+        with pytest.raises(ModelError, match="accelerated already"):
+            model.chat(method="tome", budget=0.5)
+        chat.close()
+    assert kept == {0.5: 24, 0.25: 12}  # of 48
+    plain = model.chat()
+    assert plain.engine.model is model.model
+    assert plain.ask(frames, "What is it?").text == load_chat(folder).ask(frames, "What is it?").text
+
+
+def test_positions_and_context_can_be_set(folder: Path, frames: Frames) -> None:
+    plain, scaled, wide = (load_hf_model(folder, **given) for given in ({}, {"rope_factor": 2.0}, {"context": 99}))
+    frequencies = [each.model.model.language_model.rotary_emb.inv_freq for each in (plain, scaled)]
+    torch.testing.assert_close(frequencies[1], frequencies[0] / 2)
+    assert [each.chat().engine.context for each in (plain, scaled, wide)] == [512, 1024, 99]
+    assert len({each.chat().key(frames).digest for each in (plain, scaled, wide)}) == 3
+    with pytest.raises(InvalidInput, match=r"rope_factor is 0\.5"):
+        load_hf_model(folder, rope_factor=0.5)
+    with pytest.raises(InvalidInput, match="context is 0"):
+        load_hf_model(folder, context=0)
+
+
+def test_positions_are_not_scaled_twice(folder: Path, tmp_path: Path) -> None:
+    other = copied(folder, tmp_path / "scaled")
+    values = json.loads((other / "config.json").read_text())
+    values["text_config"]["rope_parameters"] |= {"rope_type": "linear", "factor": 2.0}
+    (other / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ModelError, match="'linear' and not scaled a second time"):
+        load_hf_model(other, rope_factor=2.0)
+
+
+def test_layers_can_be_spread(folder: Path, frames: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("accelerate")
+    spread = load_chat(folder, device_map={"": "cpu"}, method="sttm", budget=0.5)
+    expected = load_chat(folder, method="sttm", budget=0.5).ask(frames, "What is it?")
+    assert spread.ask(frames, "What is it?").text == expected.text
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="device_map needs the package accelerate"):
+        load_hf_model(folder, device_map="auto")
+
+
+def test_a_number_format_that_is_none(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match="dtype is 'half'"):
+        load_hf_model(folder, dtype="half")
 
 
 def copied(folder: Path, to: Path) -> Path:
