@@ -13,6 +13,7 @@ import torch
 HIDDEN, HEADS, LAYERS, VOCABULARY = 32, 2, 4, 64
 IMAGE, VIDEO, START, END, NEWLINE = 60, 61, 62, 63, 59
 SIDE, FRAMES = 4, 3
+ZERO = 10  # the digits follow
 Inputs = dict[str, torch.Tensor]
 
 TEXT: dict[str, Any] = {
@@ -125,7 +126,11 @@ def llava_onevision() -> Any:
     vision = SiglipVisionConfig(**VISION, image_size=28, patch_size=4, vision_use_head=False)
     return LlavaOnevisionForConditionalGeneration(
         LlavaOnevisionConfig(
-            vision_config=vision, text_config=Qwen2Config(**TEXT), image_token_index=IMAGE, video_token_index=VIDEO
+            vision_config=vision,
+            text_config=Qwen2Config(**TEXT),
+            image_token_index=IMAGE,
+            video_token_index=VIDEO,
+            image_grid_pinpoints=[[28, 28]],
         )
     )
 
@@ -144,7 +149,11 @@ def llava_next_video() -> Any:
     vision = CLIPVisionConfig(**VISION, image_size=32, patch_size=4, projection_dim=16)
     return LlavaNextVideoForConditionalGeneration(
         LlavaNextVideoConfig(
-            vision_config=vision, text_config=LlamaConfig(**TEXT), image_token_index=IMAGE, video_token_index=VIDEO
+            vision_config=vision,
+            text_config=LlamaConfig(**TEXT),
+            image_token_index=IMAGE,
+            video_token_index=VIDEO,
+            image_grid_pinpoints=[[32, 32]],
         )
     )
 
@@ -257,8 +266,14 @@ def internvl() -> Any:
     return InternVLForConditionalGeneration(config)
 
 
+def number(value: int) -> list[int]:
+    """A token per digit, as the tokenizers of InternVL and SmolVLM have it."""
+    return [ZERO + int(digit) for digit in str(value)]
+
+
 def internvl_prompt(random: torch.Generator, before: list[int], after: list[int], frames: int) -> Inputs:
-    times = [[7, 10 + t, 8, START, *[IMAGE] * (SIDE * SIDE), END] for t in range(frames)]
+    times = [[7, *number(t + 1), 8, START, *[IMAGE] * (SIDE * SIDE), END, NEWLINE] for t in range(frames)]
+    times[-1].pop()
     return {**_row([*before, *chain(*times), *after]), "pixel_values": _pixels(random, frames, 32)}
 
 
@@ -281,7 +296,12 @@ def idefics3() -> Any:
 
 
 def smolvlm_prompt(random: torch.Generator, before: list[int], after: list[int], frames: int) -> Inputs:
-    times = [[7, 9, 10 + t, 8, START, *[IMAGE] * (SIDE * SIDE), START] for t in range(frames)]
+    # From 00:00 on, two frames a second.
+    seconds = [(t // 2 // 10, t // 2 % 10) for t in range(frames)]
+    times = [
+        [7, 9, ZERO, ZERO, 8, ZERO + tens, ZERO + ones, 8, START, *[IMAGE] * (SIDE * SIDE), START]
+        for tens, ones in seconds
+    ]
     return {**_row([*before, *chain(*times), *after]), "pixel_values": _pixels(random, frames, 32)[None]}
 
 

@@ -10,9 +10,11 @@ from tests.chat.families.conftest import (
     CASES,
     END,
     IMAGE,
+    NEWLINE,
     SIDE,
     START,
     VIDEO,
+    ZERO,
     Case,
     Inputs,
     internvl_prompt,
@@ -26,6 +28,7 @@ from trifocal.errors import ModelError
 
 HALF: dict[str, Any] = {"budget": 0.5, "root_level": 0}
 TILE = [IMAGE] * (SIDE * SIDE)
+TILE_OF_ITS_OWN = [49190] * (SIDE * SIDE)
 
 
 def named(name: str) -> Case:
@@ -112,28 +115,176 @@ def starts(case: Case, ids: list[int]) -> list[tuple[int, int]]:
     return [(int(span.cells[0]), span.grid[0]) for span in locate(case, {"input_ids": torch.tensor([ids])})]
 
 
+def picture(*, ending: int = END) -> list[int]:
+    return [START, *TILE, ending]
+
+
 def test_internvl_tells_videos_from_pictures() -> None:
     case, video = named("internvl"), frames_of(internvl_prompt, 3)
-    step = len(video) // 3
     # A video; a picture of one tile with a question behind; a picture of five tiles.
     assert starts(case, [1, 2, *video, 3]) == [(6, 3)]
-    assert starts(case, [1, START, *TILE, END, *range(1, 30), 4]) == []
+    assert starts(case, [1, *picture(), *range(1, 30), 4]) == []
     assert starts(case, [1, START, *TILE * 5, END, 4]) == []
     assert starts(case, [START, *TILE * 5, END, 9, *video]) == [(6 + 5 * len(TILE) + 1, 3)]
     # Two videos in a row count their frames from 1 again.
-    assert starts(case, [1, 2, *video, *video, 3]) == [(6, 3), (6 + len(video), 3)]
-    assert starts(case, [*video, *frames_of(internvl_prompt, 2)]) == [(4, 3), (4 + 3 * step, 2)]
+    assert starts(case, [1, 2, *video, NEWLINE, *video, 3]) == [(6, 3), (7 + len(video), 3)]
+    assert starts(case, [*video, *frames_of(internvl_prompt, 2)]) == [(4, 3), (4 + len(video), 2)]
     # Far apart is another one.
     assert starts(case, [*video, *range(1, 30), *video]) == [(4, 3), (4 + len(video) + 29, 3)]
+    # Numbers of two digits go on.
+    assert starts(case, [5, *frames_of(internvl_prompt, 23)]) == [(5, 23)]
 
 
-def test_smolvlm_tells_videos_from_tiles() -> None:
+@pytest.mark.parametrize(
+    "between",
+    [
+        [NEWLINE],  # as the processor writes several pictures
+        [3, 4, 5],
+        [NEWLINE, 7, 9, ZERO + 2, 8],  # "Image-2:"
+        [NEWLINE, 7, ZERO + 3, 8],  # "Frame3:", one too far
+        [NEWLINE, 7, ZERO + 1, 8],  # "Frame1:" again
+        [NEWLINE, 6, ZERO + 2, 8],  # "Picture2:" behind "Frame1:"
+        [7, 7, 7, 7, ZERO + 2, 8],
+    ],
+)
+def test_two_pictures_of_internvl_are_no_video(between: list[int]) -> None:
+    front = [NEWLINE, 7, 9, ZERO + 1, 8] if 9 in between else [NEWLINE, 7, ZERO + 1, 8]
+    assert starts(named("internvl"), [1, *front, *picture(), *between, *picture(), 4]) == []
+    assert starts(named("internvl"), [*picture(), *between, *picture(), 4]) == []
+
+
+def test_smolvlm_tells_videos_from_pictures() -> None:
     case, video = named("smolvlm"), frames_of(smolvlm_prompt, 3)
     tiles = [START, 40, *TILE, START, 41, *TILE, 3, START, 42, *TILE, START, 43, *TILE, 3, 3, START, 44, *TILE, START]
     assert starts(case, [1, *tiles, 2]) == []
-    assert starts(case, [1, *video, 2]) == [(6, 3)]
-    assert starts(case, [*video, *range(1, 40), *video]) == [(5, 3), (5 + len(video) + 39, 3)]
-    assert starts(case, [1, *tiles, *range(1, 40), *video]) == [(1 + len(tiles) + 39 + 5, 3)]
+    assert starts(case, [1, *video, 2]) == [(10, 3)]
+    assert starts(case, [*video, *range(1, 21), *video]) == [(9, 3), (len(video) + 29, 3)]
+    # With nothing between them the second begins where the time goes back.
+    long = frames_of(smolvlm_prompt, 24)
+    assert starts(case, [*long, *video]) == [(9, 24), (9 + len(long), 3)]
+    assert starts(case, [1, *tiles, *range(1, 40), *video]) == [(1 + len(tiles) + 39 + 9, 3)]
+    # A picture in front of a video and one behind it.
+    assert starts(case, [START, *TILE, START, 5, 6, *video, 5, *picture()]) == [(len(TILE) + 13, 3)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([1, 2, 3], [4, 5, 6]),
+        ([7, 9], [7, 9]),
+        ([7, ZERO + 1, 8], [7, ZERO + 2, 8]),  # "Picture1:", "Picture2:"
+        ([7, 9, ZERO, ZERO, 8, ZERO, ZERO + 5, 8], [7, 9, ZERO, ZERO, 8, ZERO, ZERO + 4, 8]),  # back in time
+        ([7, 9, ZERO, ZERO, 8, ZERO, ZERO + 5, 8], [7, 3, ZERO, ZERO, 8, ZERO, ZERO + 6, 8]),  # other words
+        ([7, 9, 30, 31, 8, 32, 33, 8], [7, 9, 30, 31, 8, 50, 51, 8]),  # no digits
+    ],
+)
+def test_two_pictures_of_smolvlm_are_no_video(first: list[int], second: list[int]) -> None:
+    case = named("smolvlm")
+    assert starts(case, [1, *first, START, *TILE, START, *second, START, *TILE, START, 4]) == []
+
+
+def test_the_words_of_a_real_tokenizer_tell() -> None:
+    """The ids of SmolLM2's tokenizer for what SmolVLM's processor writes, two minutes of a frame every two seconds."""
+    fake, overall, colon, zero = 40, 41, 42, 32
+    case = named("smolvlm")
+    intro = [19489, 429, 253, 216, zero, colon, zero, zero, colon, 33, 34, 933, 56, 42, 11362, 6690, 3341, 30, 198]
+    ids = list(intro)
+    for second in range(0, 120, 2):
+        time = [zero + int(digit) for digit in f"{second // 60:02d}{second % 60:02d}"]
+        ids += [198, 9967, 429, 216, *time[:2], colon, *time[2:], colon, fake, overall, *TILE_OF_ITS_OWN, fake]
+    call = Call(torch.tensor([ids]), {}, with_placeholder(case, TILE_OF_ITS_OWN[0]))
+    (span,) = family_of(case.model()).locate(call)
+    assert span.grid == (60, SIDE, SIDE)
+
+
+def with_placeholder(case: Case, token: int) -> Any:
+    config = case.model().config
+    config.image_token_id = token
+    return config
+
+
+def image_of_llava(case: Case) -> tuple[list[int], Inputs]:
+    """A picture of one size, and as many placeholders as the model makes tokens of it."""
+    size = case.inputs()["pixel_values_videos"].shape[-1]
+    pixels = torch.randn(1, 2, 3, size, size, generator=torch.Generator().manual_seed(7))
+    given = {"pixel_values": pixels, "image_sizes": torch.tensor([[size, size]])}
+    model = case.model()
+    with torch.no_grad():
+        features = model.model.get_image_features(**given, return_dict=True).pooler_output
+    return [IMAGE] * len(features[0]), given
+
+
+def image_of_video_llama(case: Case) -> tuple[list[int], Inputs]:
+    patches = case.inputs(3, frames=1)["pixel_values_videos"]
+    sizes = {"image_grid_thw": torch.tensor([[1, SIDE * 2, SIDE * 2]]), "image_merge_sizes": torch.tensor([2])}
+    return TILE, {"pixel_values": patches, **sizes}
+
+
+def mixed(name: str) -> tuple[Case, Inputs, list[tuple[int, int, int]]]:
+    """A picture, a video, another picture or words, a second video; with the grids that are to be found."""
+    case = named(name)
+    first, second = case.inputs(1, before=3, after=2, frames=2), case.inputs(2, before=4, after=3, frames=3)
+    if name in {"internvl", "smolvlm"}:
+        axis = int(name == "smolvlm")
+        one = case.inputs(3, frames=1)["pixel_values"]
+        ids = [1, *picture(), 2, *first["input_ids"][0].tolist(), *picture(), 3, *picture()]
+        ids += second["input_ids"][0].tolist()
+        pixels = [one, first["pixel_values"], one, one, second["pixel_values"]]
+        return case, {**as_row(ids), "pixel_values": torch.cat(pixels, axis)}, [(2, SIDE, SIDE), (3, SIDE, SIDE)]
+    image, given = image_of_video_llama(case) if name == "video_llama_3" else image_of_llava(case)
+    if name != "video_llama_3":
+        second = case.inputs(2, before=4, after=3, frames=2)  # one tensor holds the pixels of both
+    ids = [1, *image, 2, *first["input_ids"][0].tolist(), *second["input_ids"][0].tolist()]
+    joined = {key: torch.cat([first[key], second[key]]) for key in first if key not in {"input_ids", "attention_mask"}}
+    frames = 3 if name == "video_llama_3" else 2
+    return case, {**as_row(ids), **given, **joined}, [(2, SIDE, SIDE), (frames, SIDE, SIDE)]
+
+
+def as_row(ids: list[int]) -> Inputs:
+    tokens = torch.tensor([ids])
+    return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+@pytest.mark.parametrize("name", ["llava_next_video", "llava_onevision", "video_llama_3", "internvl", "smolvlm"])
+def test_pictures_beside_two_videos(name: str, layer: int) -> None:
+    case, inputs, grids = mixed(name)
+    model = case.model()
+    assert follows(model, inputs, layer=layer) == grids
+    # Pictures and words are as many places as before.
+    with torch.no_grad(), accelerate(model, layer=layer, **HALF) as handle:
+        model(**inputs)
+    assert handle.usage is not None
+    cells = sum(t * h * w for t, h, w in grids)
+    assert handle.usage.prompt_tokens_before == inputs["input_ids"].shape[1]
+    assert handle.usage.video_tokens_before == cells
+    lost = handle.usage.video_tokens_before - handle.usage.video_tokens_after
+    assert handle.usage.prompt_tokens_after == inputs["input_ids"].shape[1] - lost
+
+
+@pytest.mark.parametrize("name", ["internvl", "smolvlm", "llava_onevision", "qwen2_vl"])
+def test_the_caller_may_say_where_videos_are(name: str) -> None:
+    """An empty list is no video, whatever the words; a span of the caller's is one, whatever the words."""
+    case = named(name)
+    model, inputs = case.model(), case.inputs()
+    (span,) = locate(case, inputs)
+    ids = inputs["input_ids"].clone()
+    plain = model(**inputs).logits
+    with torch.no_grad(), accelerate(model, layer=2, **HALF) as handle:
+        merged = model(**inputs).logits
+        assert torch.equal(model(**inputs, video_spans=[]).logits, plain)
+        with handle.video_spans([]):
+            assert torch.equal(model(**inputs).logits, plain)
+            generated = model.generate(**inputs, max_new_tokens=2, suppress_tokens=[IMAGE, VIDEO], do_sample=False)
+        assert torch.equal(model(**inputs, video_spans=[span]).logits, merged)
+        with handle.video_spans([span]):
+            assert torch.equal(model(**inputs).logits, merged)
+        half = VideoSpan(span.cells[: SIDE * SIDE], (1, SIDE, SIDE))
+        shorter = model(**inputs, video_spans=[half]).logits
+    assert merged.shape[1] < shorter.shape[1] < ids.shape[1]
+    assert torch.equal(
+        generated, model.generate(**inputs, max_new_tokens=2, suppress_tokens=[IMAGE, VIDEO], do_sample=False)
+    )
 
 
 def test_videollama3_with_dropped_tokens_is_refused() -> None:

@@ -132,7 +132,8 @@ class Hooks:
         here.found = None
         input_ids = given.get("input_ids")
         arguments = {**_noted(given), **{name: value for name, value in given.items() if value is not None}}
-        if getattr(here, "explicit", None) is None and input_ids is not None and _shows(arguments):
+        said = getattr(here, "explicit", None) is not None or getattr(here, "named", None) is not None
+        if not said and input_ids is not None and _shows(arguments):
             here.found = self.family.locate(Call(input_ids.detach().cpu(), arguments, module.config))
         return args, given
 
