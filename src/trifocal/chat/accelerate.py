@@ -128,11 +128,14 @@ def accelerate(
 
     Args:
         model: of a supported family, whole or its text model; in whatever type, on whatever device.
-        method: a name from `trifocal.merging.METHODS`, or a configuration.
+        method: a name from `trifocal.merging.METHODS`, or a configuration. Also "fastv", which keeps what the last
+            token of the prompt attends to in the layer before; it needs a layer of at least 1, the prompt must hold
+            the question, and its cache serves no other one.
         layer: merge in front of this decoder layer. 2 is the paper's for 7B models; 0 merges the embeddings, which is
             faster and loses more (paper, Table 9).
         positions: "reassign" numbers the merged prompt on, "survive" keeps representatives' positions, "average" means
-            of the members' rotations (paper, Table 8). None for what was published for the family.
+            of the members' rotations (paper, Table 8). None for what was published for the family; for "fastv" that is
+            "survive".
         compat: "reference" for the published code's decisions and positions, among them that generated tokens count on
             from the unmerged length.
         family: for a model of a type that is not in the table.
@@ -162,13 +165,18 @@ def accelerate(
         config = method
     else:
         takes_compat = method in METHODS and "compat" in METHODS[method].__dataclass_fields__
-        config = configure(method, **options, **({"compat": compat} if takes_compat else {}))
+        config = configure(method, with_question=True, **options, **({"compat": compat} if takes_compat else {}))
+    if config.query_aware and layer < 1:
+        raise InvalidInput(
+            f"layer is {layer}, and {config.method} ranks tokens by the attention of the layer before",
+            remedy="Give at least 1; the paper has 2.",
+        )
     if _is_accelerated(model):
         raise ModelError("The model is accelerated already", remedy="remove() the earlier handle first.")
     plan = Plan(
         config=config,
         layer=layer,
-        positions=positions or found.positions,
+        positions=positions or ("survive" if config.query_aware else found.positions),
         mended=compat != "reference",
     )
     return Accelerated(model, family=found, plan=plan)

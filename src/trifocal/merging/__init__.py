@@ -4,9 +4,9 @@ from trifocal.merging.calibrate import Calibration, calibrate
 from trifocal.merging.config import MergeConfig
 from trifocal.merging.dycoke import DycokeConfig
 from trifocal.merging.evs import EvsConfig
-from trifocal.merging.fastv import fastv
+from trifocal.merging.fastv import FastvConfig, fastv
 from trifocal.merging.frames import RandomConfig, UniformConfig
-from trifocal.merging.methods import METHODS, configure, merge, sttm
+from trifocal.merging.methods import METHODS, QUERY_AWARE, configure, merge, sttm
 from trifocal.merging.octree import OctreeConfig
 from trifocal.merging.picture import draw
 from trifocal.merging.pyramid import PyramidConfig
@@ -16,9 +16,11 @@ from trifocal.merging.tome import TomeConfig
 
 __all__ = [
     "METHODS",
+    "QUERY_AWARE",
     "Calibration",
     "DycokeConfig",
     "EvsConfig",
+    "FastvConfig",
     "MergeConfig",
     "MergedTokens",
     "OctreeConfig",

@@ -38,6 +38,8 @@ class MergeConfig(ABC):
 
     method: ClassVar[str]
     """Name in the table of methods."""
+    query_aware: ClassVar[bool] = False
+    """Whether what is kept depends on the question, so that a merged video serves that question alone."""
 
     @abstractmethod
     def merge(self, x: Tensor) -> MergedTokens:

@@ -16,6 +16,7 @@ from trifocal.errors import InvalidInput
 from trifocal.merging.config import Compat, MergeConfig, check_choice
 from trifocal.merging.dycoke import DycokeConfig
 from trifocal.merging.evs import EvsConfig
+from trifocal.merging.fastv import FastvConfig
 from trifocal.merging.frames import RandomConfig, UniformConfig
 from trifocal.merging.octree import OctreeConfig
 from trifocal.merging.pyramid import PyramidConfig
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from trifocal.merging.grouping import Grouping
     from trifocal.merging.result import MergedTokens
 
-__all__ = ["METHODS", "configure", "merge", "sttm"]
+__all__ = ["METHODS", "QUERY_AWARE", "configure", "merge", "sttm"]
 
 METHODS: Mapping[str, type[MergeConfig]] = MappingProxyType(
     {
@@ -44,17 +45,32 @@ METHODS: Mapping[str, type[MergeConfig]] = MappingProxyType(
         )
     }
 )
-"""Configuration class of every method, by name."""
+"""Configuration class of every method that needs a video alone, by name."""
+
+QUERY_AWARE: Mapping[str, type[FastvConfig]] = MappingProxyType({FastvConfig.method: FastvConfig})
+"""The same for methods that need a model's attention too: `trifocal.accelerate` knows them, `configure` does not."""
 
 
-def configure(method: str = "sttm", **options: object) -> MergeConfig:
+def configure(method: str = "sttm", *, with_question: bool = False, **options: object) -> MergeConfig:
     """Build a method's configuration by name, for example `configure("tome", budget=0.3)`.
 
+    Args:
+        method: a name in `METHODS`, or with a question in `QUERY_AWARE` too.
+        with_question: whether the caller has a model's attention to give.
+        options: of the method.
+
     Raises:
-        InvalidInput: no such method or option, or a value that cannot be used.
+        InvalidInput: no such method or option, a value that cannot be used, or a method that needs a question.
     """
-    check_choice("method", method, tuple(METHODS))
-    config = METHODS[method]
+    table: dict[str, type[MergeConfig]] = {**METHODS, **QUERY_AWARE} if with_question else dict(METHODS)
+    if method in QUERY_AWARE and not with_question:
+        raise InvalidInput(
+            f"{method} keeps what a question attends to, and a video is merged without one here",
+            remedy=f"Use trifocal.accelerate(model, method={method!r}, ...) and one prompt per question; "
+            f"or one of {', '.join(METHODS)}.",
+        )
+    check_choice("method", method, tuple(table))
+    config = table[method]
     known = list(config.__dataclass_fields__)
     unknown = sorted(options.keys() - set(known))
     if unknown:

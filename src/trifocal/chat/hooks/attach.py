@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from transformers.utils.generic import ModelOutput
 
-from trifocal.chat.hooks.cache import assisted_decoding, check_cache, merged_layer
+from trifocal.chat.hooks.cache import another_question, assisted_decoding, check_cache, merged_layer
+from trifocal.chat.hooks.looking import LastTokenProbe
 from trifocal.chat.hooks.run import DeepStack, Plan, Run, Usage
 from trifocal.chat.hooks.spans import Call, VideoSpan, check_spans
 from trifocal.errors import ModelError
@@ -69,6 +70,9 @@ class Hooks:
         self._check_layers()
         base = next((module for module in model.modules() if self.text_model in module.children()), None)
         self._names = {id(module): _names(module) for module in (model, base, self.text_model) if module is not None}
+        self._probe: LastTokenProbe | None = None
+        if plan.config.query_aware:
+            self._probe = LastTokenProbe(cast("nn.Module", self._layers[plan.layer - 1].self_attn))
         self._handles: list[RemovableHandle] = [
             model.register_forward_pre_hook(self._enter_model, with_kwargs=True),
             model.register_forward_hook(self._leave_model, always_call=True),
@@ -87,6 +91,8 @@ class Hooks:
         """Take them off; twice does no harm."""
         for handle in self._handles:
             handle.remove()
+        if self._probe is not None:
+            self._probe.remove()
         self._handles = []
 
     @property
@@ -160,12 +166,16 @@ class Hooks:
         cache = given.get("past_key_values")
         embeds = given.get("inputs_embeds")
         batch, length = (embeds if embeds is not None else given["input_ids"]).shape[:2]
+        if self._probe is not None:
+            self._probe.ask(None)  # whatever a call that failed left behind
         spans = self._spans(given, batch=batch, length=length)
         if not spans and merged_layer(cache, self.plan.layer) is None:
             return args, given
         check_cache(cache)
         check_spans(spans, batch=batch, length=length)
         self._check_call(given)
+        if self.plan.config.query_aware:
+            self._check_question(spans, cache, length=length)
         run = Run(
             plan=self.plan,
             config=self.text_model.config,
@@ -200,6 +210,17 @@ class Hooks:
                 f"attention_mask is {shape}, made for unmerged places", remedy="Give a mask of (B, S), or none."
             )
 
+    def _check_question(self, spans: tuple[VideoSpan, ...], cache: Any, *, length: int) -> None:
+        """Refuse a prompt whose last token is of a video, and a second question behind the first."""
+        if length > 1 and merged_layer(cache, self.plan.layer) is not None:
+            raise another_question()
+        if any(int(span.cells[-1]) == length - 1 for span in spans):
+            raise ModelError(
+                f"The prompt ends with its video, and {self.plan.config.method} keeps what the question attends to",
+                remedy="Put the question behind the video, in the same call; or use a method that does not look at it, "
+                "such as sttm.",
+            )
+
     def _check_deepstack(self, stacked: Sequence[torch.Tensor]) -> None:
         if len(stacked) >= len(self._layers):
             raise ModelError(
@@ -227,6 +248,11 @@ class Hooks:
         if run is None:
             return None
         options = {name: value for name, value in kwargs.items() if name != _RUN}
+        if self._probe is not None and run.spans:
+            if index == self.plan.layer - 1:
+                self._probe.ask(run.real_keys)
+            elif index == self.plan.layer:
+                run.attention = self._probe.take()
         hidden = run.enter(index, args[0] if args else options.pop("hidden_states"), options)
         if run.usage is not None:
             self.usage = run.usage

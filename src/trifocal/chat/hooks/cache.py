@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MergedLayer",
     "Record",
+    "another_question",
     "assisted_decoding",
     "check_cache",
     "fork",
@@ -47,6 +48,7 @@ class Record:
         length: entries of an unshortened layer after the prefill.
         first: entries of a shortened layer before the prefill.
         merge_s: seconds that merging took.
+        query_aware: whether what was kept depends on the question of that prefill.
     """
 
     source: torch.Tensor
@@ -57,6 +59,7 @@ class Record:
     length: int
     first: int
     merge_s: float = 0.0
+    query_aware: bool = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Record:
         """Itself: nothing in it is ever changed."""
@@ -154,6 +157,15 @@ def assisted_decoding() -> ModelError:
     )
 
 
+def another_question() -> ModelError:
+    """The error for a second question behind a prefix that was shortened for the first."""
+    return ModelError(
+        "The video in the cache was shortened to what one question attends to, and is not there for another one",
+        remedy="Prefill the video with each question anew; or merge with a method that does not look at the question, "
+        "such as sttm.",
+    )
+
+
 def merged_layer(cache: object, layer: int) -> MergedLayer | None:
     """The memory in a cache, or None when nothing in it is merged."""
     if not isinstance(cache, DynamicCache) or layer >= len(cache.layers):
@@ -201,14 +213,25 @@ def fork(cache: Cache) -> DynamicCache:
     """A cache that shares keys and values with another and grows on its own; as cheap as a list.
 
     A dynamic layer never writes into its tensors, it makes longer ones, so the other stays as it was.
+
+    Raises:
+        ModelError: the video was shortened for one question.
     """
+    if _serves_one_question(cache):
+        raise another_question()
     copied = DynamicCache()
     copied.layers = [copy.copy(held) for held in cache.layers]
     return copied
 
 
 def merged_state(cache: Cache) -> dict[str, torch.Tensor]:
-    """What a cache knows beyond keys and values, as tensors for a file; empty when nothing is merged."""
+    """What a cache knows beyond keys and values, as tensors for a file; empty when nothing is merged.
+
+    Raises:
+        ModelError: the video was shortened for one question.
+    """
+    if _serves_one_question(cache):
+        raise another_question()
     found = [held for held in cache.layers if isinstance(held, MergedLayer) and held.record is not None]
     if not found:
         return {}
@@ -225,6 +248,11 @@ def merged_state(cache: Cache) -> dict[str, torch.Tensor]:
     tensors |= {f"assignment.{index}": cells for index, cells in enumerate(record.assignments)}
     tensors |= {name: value for name in ("shift", "keep") if (value := getattr(held, name)) is not None}
     return {name: value.contiguous() for name, value in tensors.items()}
+
+
+def _serves_one_question(cache: Cache) -> bool:
+    records = (held.record for held in cache.layers if isinstance(held, MergedLayer))
+    return any(record is not None and record.query_aware for record in records)
 
 
 def restore_merged(cache: Cache, *, layer: int, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -114,6 +114,7 @@ class Run:
     position_ids: torch.Tensor
     attention_mask: torch.Tensor | None
     deepstack: DeepStack | None = None
+    attention: torch.Tensor | None = None
     short: Shortened | None = None
     usage: Usage | None = None
     _shared: dict[str, Any] = field(default_factory=dict)
@@ -129,6 +130,11 @@ class Run:
         options.update(self._shared)
         return hidden
 
+    def real_keys(self, count: int) -> torch.Tensor | None:
+        """Which of the first `count` keys of an unshortened layer are no padding, `(B, count)` bool; None for all."""
+        mask = self.attention_mask
+        return None if mask is None else mask[:, :count].bool()
+
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _begin(self, hidden: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
         cache: Cache | None = options.get("past_key_values")
@@ -141,7 +147,8 @@ class Run:
         shift: torch.Tensor | None = None
         new = self._new_columns(hidden)
         if self.spans:
-            self.short = short = shorten(hidden, spans=self.spans, config=self.plan.config)
+            self.short = short = shorten(hidden, spans=self.spans, config=self.plan.config, attention=self.attention)
+            self.attention = None
             if self.plan.positions == "reassign":
                 ids, shift = reassign(ids.expand(*ids.shape[:-2], len(hidden), ids.shape[-1]), short=short)
                 rotation = self.rotary(short.hidden, ids)
@@ -216,6 +223,7 @@ class Run:
             length=seen + memory.cut + short.hidden.shape[1],
             first=seen,
             merge_s=short.merge_s,
+            query_aware=self.plan.config.query_aware,
         )
 
 

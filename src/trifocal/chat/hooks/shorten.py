@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trifocal.merging import FastvConfig
+
 if TYPE_CHECKING:
     from trifocal.chat.hooks.spans import VideoSpan
     from trifocal.merging import MergeConfig, MergedTokens
@@ -74,20 +76,27 @@ class Shortened:
         return torch.stack([row[source] for row, source in zip(values, self.source, strict=True)])
 
 
-def shorten(hidden: torch.Tensor, *, spans: tuple[VideoSpan, ...], config: MergeConfig) -> Shortened:
+def shorten(
+    hidden: torch.Tensor, *, spans: tuple[VideoSpan, ...], config: MergeConfig, attention: torch.Tensor | None = None
+) -> Shortened:
     """Merge the videos of a batch.
 
     Args:
         hidden: `(B, S, C)`.
         spans: at least one; none overlap.
         config: how to merge; each video on its own.
+        attention: what each row's last token attends to, `(B, S)`; for a method that is aware of the query.
     """
     device, length = hidden.device, hidden.shape[1]
     merged: list[tuple[MergedTokens, torch.Tensor]] = []
     started = time.perf_counter()
     for span in spans:
-        tokens = config.merge(_video(hidden, span))
         places = span.cells.to(device, non_blocking=True)
+        video = _video(hidden, span)
+        if attention is not None and isinstance(config, FastvConfig):
+            tokens = config.prune(video, attention=attention[span.row, places])
+        else:
+            tokens = config.merge(video)
         merged.append((tokens, places[tokens.flat_index.sort().values]))
     merge_s = time.perf_counter() - started
     rows, sources, columns = [], [], [torch.empty(0)] * len(spans)
