@@ -147,6 +147,18 @@ def test_the_nested_release_of_videomme(tmp_path: Path, videos: Path) -> None:
     assert [item.id for item in read_benchmark("videomme", path, videos=videos)] == ["001-1", "001-2"]
 
 
+@pytest.mark.parametrize("name", ["vnbench", "videomme", "longvideobench", "nextqa"])
+def test_a_folder_that_holds_one_file_will_do(name: str, tmp_path: Path, videos: Path) -> None:
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    path = WRITERS[name](folder)
+    (folder / "README.md").write_text("")
+    assert read_benchmark(name, folder, videos=videos) == read_benchmark(name, path, videos=videos)
+    path.with_stem("another").write_text("[]")
+    with pytest.raises(InvalidInput, match="is a folder with 2 files"):
+        read_benchmark(name, folder, videos=videos)
+
+
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -180,6 +192,13 @@ def test_wrong_files_are_told(tmp_path: Path, videos: Path) -> None:
         (tmp_path / name).write_text(text)
         with pytest.raises(InvalidInput, match=said):
             read_benchmark("playground" if name == "x.jsonl" else "vnbench", tmp_path / name, videos=videos)
+    csv_file = nextqa(tmp_path)
+    csv_file.write_text(csv_file.read_text().replace(",1,6,CW", ",7,6,CW"))
+    with pytest.raises(InvalidInput, match=r"val\.csv, line 2: the answer '7' is none of the options"):
+        read_benchmark("nextqa", csv_file, videos=videos)
+    csv_file.write_bytes(b"video\xff\xfe")
+    with pytest.raises(InvalidInput, match=r"val\.csv cannot be read"):
+        read_benchmark("nextqa", csv_file, videos=videos)
     with pytest.raises(InvalidInput, match="one of vnbench"):
         read_benchmark("imagenet", tmp_path, videos=videos)
     with pytest.raises(InvalidInput, match="no folder"):

@@ -1,7 +1,8 @@
 """Annotation files of the benchmarks as they are published, read into `Item`s.
 
 Nothing is downloaded: the user has the files. A wrong file gives an error that names the entry. Where a benchmark comes
-in several files (MLVU: one per task; EgoSchema: questions apart from answers), their folder is given.
+in several files (MLVU: one per task; EgoSchema: questions apart from answers), their folder is given. Of the others a
+folder will do that holds one file. The ending tells the format: .json, .jsonl, .parquet, for NExT-QA .csv.
 """
 
 from __future__ import annotations
@@ -132,6 +133,7 @@ def _longvideobench(path: Path, videos: Path) -> Rows:
 
 
 def _nextqa(path: Path, videos: Path) -> Rows:
+    path = _only(path, (".csv",))
     beside = path.with_name("map_vid_vidorID.json")
     places: Mapping[str, Any] = _json(beside) if beside.exists() else {}
 
@@ -147,9 +149,13 @@ def _nextqa(path: Path, videos: Path) -> Rows:
             kind=str(entry["type"]),
         )
 
-    with path.open(newline="", encoding="utf-8") as file:
-        for number, entry in enumerate(csv.DictReader(file), start=2):
-            yield f"{path.name}, line {number}", partial(item, entry)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}", remedy="Give the published .csv file.") from error
+    for number, entry in enumerate(rows, start=2):
+        yield f"{path.name}, line {number}", partial(item, entry)
 
 
 def _egoschema(path: Path, videos: Path) -> Rows:
@@ -232,8 +238,7 @@ def _json(path: Path) -> Any:
 
 def _entries(path: Path) -> Iterator[tuple[str, int, Entry]]:
     """The objects of a JSON list, of JSON lines, or the rows of a Parquet file, with where they stand."""
-    if path.is_dir():
-        raise InvalidInput(f"{path} is a folder", remedy="Give the annotation file in it.")
+    path = _only(path, (".json", ".jsonl", ".parquet"))
     rows: list[Any]
     if path.suffix == ".parquet":
         rows = _parquet(path)
@@ -255,6 +260,19 @@ def _entries(path: Path) -> Iterator[tuple[str, int, Entry]]:
         if not isinstance(entry, dict):
             raise InvalidInput(f"{place}: it is no object", remedy="Is it the file of this benchmark?")
         yield place, number, entry
+
+
+def _only(path: Path, endings: tuple[str, ...]) -> Path:
+    """The file itself, or the one that a folder holds."""
+    if not path.is_dir():
+        return path
+    found = sorted(file for file in path.iterdir() if file.suffix in endings and file.is_file())
+    if len(found) != 1:
+        raise InvalidInput(
+            f"{path} is a folder with {len(found)} files that end in {', '.join(endings)}",
+            remedy="Give the annotation file in it.",
+        )
+    return found[0]
 
 
 def _parquet(path: Path) -> list[Any]:

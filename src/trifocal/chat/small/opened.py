@@ -11,7 +11,7 @@ import torch
 
 from trifocal.chat.answer import Answer, Evidence, Timing, TokenUse
 from trifocal.chat.attention import frame_shares
-from trifocal.chat.model import OpenVideo, checked_question
+from trifocal.chat.model import OpenVideo, VideoUse, checked_question
 from trifocal.chat.prompt import assemble, chat_parts
 from trifocal.chat.small.asking import answer_scores
 from trifocal.errors import InvalidInput
@@ -59,6 +59,13 @@ class OpenSmallVideo(OpenVideo):
         # Paid once, so the first answer carries it and later ones do not.
         self._unpaid: Timing | None = timing
         self._lock = threading.Lock()
+
+    @property
+    def use(self) -> VideoUse:
+        """What of the video is shown."""
+        frames, video = len(self._times_s), int(self.prefix.facts["video"])
+        kept = video - int(self.prefix.facts["merged_away"])
+        return VideoUse(frames=frames, frames_wanted=frames, video=video, kept=kept)
 
     def ask(
         self,
