@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from trifocal import chat as chats
 from trifocal.chat import Answer, Decoding, Evidence, OpenVideo, Timing, TokenUse, VideoChat
+from trifocal.chat.hf.config import HFChatConfig
 from trifocal.video import Frames, Limits
 
 Run = Callable[..., Any]
@@ -109,20 +111,69 @@ def test_the_options_reach_the_model(run: Run, parrot: Parrot, clip: Path, tmp_p
     reference, options = parrot.loaded[0]
     store = options.pop("store")
     assert reference == "hf:org/name@abc"
+    assert options.pop("device") == best_device()
+    assert options.pop("config") == HFChatConfig()
     assert options == {"method": "tome", "budget": 4000, "layer": 0}
     assert store.disk.folder == cache
     assert store.int8
     run("ask", clip, "Who?", "--budget", "0.3")
     _, options = parrot.loaded[1]
     assert options.pop("store").disk is None
-    assert options == {"method": "sttm", "budget": 0.3}
+    assert options == {"method": "sttm", "budget": 0.3, "device": best_device()}
 
 
-@pytest.mark.parametrize("budget", ["much", "0,3", "-1", "nan"])
+def best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def test_a_model_is_placed_and_shown_videos_as_told(run: Run, parrot: Parrot, clip: Path) -> None:
+    place = (
+        "--device",
+        "cpu",
+        "--dtype",
+        "bfloat16",
+        "--device-map",
+        "auto",
+        "--rope-factor",
+        "2",
+        "--context",
+        "65536",
+    )
+    look = ("--fps", "2", "--max-frames", "180", "--too-long", "refuse")
+    assert run("ask", clip, "Who?", "--model", "hf:org/name", *place, *look).code == 0
+    _, options = parrot.loaded[0]
+    options.pop("store")
+    assert options == {
+        "device": "cpu", "dtype": "bfloat16", "device_map": "auto", "rope_factor": 2.0, "context": 65536,
+        "config": HFChatConfig(fps=2.0, max_frames=180, too_long="refuse"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--max-frames", "16"), "The default model has no --max-frames."),
+        (("--dtype", "float16", "--context", "9"), "The default model has no --dtype, --context."),
+        (("--device", "abacus"), "--device is 'abacus'"),
+        (("--device", "cuda:99"), "--device is 'cuda:99', and torch finds"),
+        (("-m", "hf:org/name", "--fps", "-1"), "fps is -1.0"),
+    ],
+)
+def test_places_and_looks_that_cannot_be(
+    words: tuple[str, ...], said: str, run: Run, parrot: Parrot, clip: Path
+) -> None:
+    ran = run("ask", clip, "Who?", *words)
+    assert ran.code == 2
+    assert said in ran.err
+    assert parrot.loaded == []
+    assert parrot.opened == []
+
+
+@pytest.mark.parametrize("budget", ["much", "0,3", "-1", "nan", "0", "4000.5", "inf"])
 def test_a_budget_that_is_none(run: Run, clip: Path, budget: str) -> None:
     ran = run("ask", clip, "Who?", "-m", "hf:org/name", f"--budget={budget}")
-    assert ran.code != 0
-    assert "Traceback" not in ran.err
+    assert ran.code == 2
+    assert f"--budget is '{budget}'" in ran.err
 
 
 def test_an_empty_question_among_others_stops_before_anything_is_read(run: Run, parrot: Parrot, clip: Path) -> None:

@@ -10,6 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trifocal.cli.model_options import (
+    ContextOption,
+    DeviceMapOption,
+    DeviceOption,
+    DtypeOption,
+    FpsOption,
+    MaxFramesOption,
+    RopeFactorOption,
+    TooLongOption,
+    budget_of,
+    chosen_device,
+    loading,
+    shown_as,
+)
 from trifocal.cli.output import (
     Format,
     FormatOption,
@@ -22,7 +36,7 @@ from trifocal.cli.output import (
     stdout,
     visible,
 )
-from trifocal.errors import InvalidInput, LibraryNotFound, NotInLibrary, VideoNotFound
+from trifocal.errors import LibraryNotFound, NotInLibrary, VideoNotFound
 
 if TYPE_CHECKING:
     from trifocal.chat import Answer, VideoChat
@@ -64,6 +78,14 @@ def ask(
         typer.Option("--cache", help="Keep what the model has read of videos in this folder, for later questions."),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Keep it in eight bits: half the space.")] = False,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    device_map: DeviceMapOption = None,
+    fps: FpsOption = None,
+    max_frames: MaxFramesOption = None,
+    too_long: TooLongOption = None,
+    rope_factor: RopeFactorOption = None,
+    context: ContextOption = None,
     library: LibraryOption = None,
     format_: FormatOption = Format.HUMAN,
 ) -> None:
@@ -77,7 +99,10 @@ def ask(
     options = _merging(method, budget, layer)
     for question in questions:
         checked_question(question)  # before anything slow begins
-    asked = _asking(video, library or default_library(), model, options, cache, int8)
+    shown = shown_as(model, fps=fps, max_frames=max_frames, too_long=too_long)
+    options |= {} if shown is None else {"config": shown}
+    options |= loading(model, dtype=dtype, device_map=device_map, rope_factor=rope_factor, context=context)
+    asked = _asking(video, library or default_library(), model, {**options, "device": device}, cache, int8)
     if format_ is Format.JSON:
         answers = [asked(question, None).to_dict() for question in questions]
         print_json(answers[0] if len(answers) == 1 else answers)
@@ -133,12 +158,7 @@ def _merging(method: str | None, budget: str | None, layer: int | None) -> dict[
         return {}
     options: dict[str, Any] = {"method": method or "sttm", **({} if layer is None else {"layer": layer})}
     if budget is not None:
-        try:
-            options["budget"] = int(budget) if budget.isdecimal() else float(budget)
-        except ValueError as error:
-            raise InvalidInput(
-                f"--budget is {budget!r}", remedy="Give a share such as 0.3, or a whole number of tokens."
-            ) from error
+        options["budget"] = budget_of(budget)
     return options
 
 
@@ -166,7 +186,8 @@ def _chat(model: str, options: dict[str, Any], cache: Path | None, int8: bool, *
     from trifocal.chat import load_chat
     from trifocal.chat.prefix import PrefixStore
 
-    return load_chat(model, store=PrefixStore(folder=cache, int8=int8, salt=salt), **options)
+    placed = {**options, "device": chosen_device(options["device"])}
+    return load_chat(model, store=PrefixStore(folder=cache, int8=int8, salt=salt), **placed)
 
 
 def _is_there(name: str) -> bool:
