@@ -75,17 +75,17 @@ def test_the_fit_stands_for_what_is_there(samples: list[Sample]) -> None:
 
 @pytest.mark.slow
 def test_training_resumes_and_its_weights_are_judged(data: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    small_chat_train.main([str(data / "train"), "--out", str(run), "--steps", "2"])
+    run, folders = tmp_path / "run", [str(data / "train"), str(data / "held")]
+    small_chat_train.main([*folders, "--out", str(run), "--steps", "2"])
     first = load_file(run / "checkpoint.safetensors")
-    small_chat_train.main([str(data / "train"), "--out", str(run), "--steps", "4"])
+    small_chat_train.main([*folders, "--out", str(run), "--steps", "4"])
     second = load_file(run / "checkpoint.safetensors")
     assert [row["step"] for row in json.loads((run / "history.json").read_text())] == [1, 2, 3, 4]
     changed = [name for name in first if not torch.equal(first[name], second[name])]
     assert any(name.startswith("projector.linear") for name in changed)
     assert any(name.startswith("low_rank.") for name in changed)
     with pytest.raises(InvalidInput, match="another run"):
-        small_chat_train.main([str(data / "train"), "--out", str(run), "--steps", "4", "--seed", "5"])
+        small_chat_train.main([*folders, "--out", str(run), "--steps", "4", "--seed", "5"])
     held, out = str(data / "held"), tmp_path / "eval"
     small_chat_eval.main([str(run), "--data", held, "--out", str(out), "--questions", "4"])
     results = json.loads((out / "results.json").read_text())["results"]

@@ -184,7 +184,7 @@ def trained_of_run(run: Path) -> Trained:
         projector=projector.eval().requires_grad_(False),
         low_rank=low_rank,
         language_model=load_smollm2().name,
-        frames=len(next(load_split(Path(recipe["data"]), first=1)).times_s),
+        frames=len(next(load_split(Path(recipe["data"][0]), first=1)).times_s),
         grid=GRID,
         video_names=SmallChatConfig().video_names,
         introduction=STYLE.frames,

@@ -4,10 +4,11 @@ First in closed form: the projector's linear part is the ridge regression from c
 the words for what is there, so the language model is given something to read from the first step on. Then through the
 language model: the answers' tokens only, a dozen questions on a video in one pass, in three passes of four with
 tokens merged by a method drawn at random. One pass in twelve shows no video, so that the same weights can be judged
-without. Every other pass also asks to name what is seen, and the answer is what the classifier finds likeliest. It
-resumes from its last checkpoint.
+without. Every other pass also asks to name what is seen, and the answer is what the classifier finds likeliest.
+Several folders of data are taken as one: short videos, and long ones of many frames, in which the merging of tokens is
+what leaves room for them. It resumes from its last checkpoint.
 
-    python -m trifocal.bench.small_chat_train DATA --out FOLDER --steps 800
+    python -m trifocal.bench.small_chat_train DATA [LONG ...] --out FOLDER --steps 1600
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Recipe:
         seed: of all that is drawn.
     """
 
-    steps: int = 800
+    steps: int = 1600
     videos: int = 1
     questions: int = 12
     rank: int = 16
@@ -149,13 +150,13 @@ def _presence(sample: Sample, words: Sequence[str]) -> torch.Tensor:
 class Trainer:
     """The model, the data and the state of a run."""
 
-    def __init__(self, data: Path, out: Path, recipe: Recipe, *, videos: int | None) -> None:
+    def __init__(self, data: Sequence[Path], out: Path, recipe: Recipe, *, videos: int | None) -> None:
         """Load all and take up the last checkpoint, if there is one."""
         self.recipe, self.out = recipe, out
         self.chat = load_small_chat(config=SmallChatConfig(style=STYLE))
         # Fast attention kernels for the CPU take longer than the plain one for passes of this length.
         self.chat.language_model.model.set_attn_implementation("eager")
-        self.samples = list(load_split(data, first=videos))
+        self.samples = [sample for folder in data for sample in load_split(folder, first=videos)]
         seen = [_likeliest(self.chat, sample) for sample in self.samples]
         self.names = [names for names, _ in seen]
         self.naming = [naming for _, naming in seen]
@@ -169,7 +170,8 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         out.mkdir(parents=True, exist_ok=True)
         # A run may be gone on with to another number of steps; all else must be the same.
-        about = {**asdict(recipe), "steps": None, "of_videos": len(self.samples), "data": str(data)}
+        about = {**asdict(recipe), "steps": None, "of_videos": len(self.samples)}
+        about["data"] = [str(folder) for folder in data]
         config = out / "recipe.json"
         if config.is_file() and json.loads(config.read_text(encoding="utf-8")) != about:
             raise InvalidInput(f"{out} holds another run", remedy="Give another folder, or the recipe of that run.")
@@ -298,13 +300,13 @@ def _likeliest(chat: SmallChat, sample: Sample) -> tuple[torch.Tensor, str]:
 def main(arguments: list[str] | None = None) -> None:
     """Train, or go on training."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("data", type=Path, help="folder of trifocal.bench.small_chat_data")
+    parser.add_argument("data", type=Path, nargs="+", help="folders of trifocal.bench.small_chat_data")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; one that was begun is gone on with")
     parser.add_argument("--steps", type=int, default=Recipe().steps)
     parser.add_argument("--rate", type=float, default=Recipe().rate, help="highest learning rate")
     parser.add_argument("--rank", type=int, default=Recipe().rank, help="of the low-rank changes")
     parser.add_argument("--seed", type=int, default=Recipe().seed)
-    parser.add_argument("--videos", type=int, help="use so many videos; all by default")
+    parser.add_argument("--videos", type=int, help="use so many videos of each folder; all by default")
     given = parser.parse_args(arguments)
     recipe = Recipe(steps=given.steps, rate=given.rate, rank=given.rank, seed=given.seed)
     Trainer(given.data, given.out, recipe, videos=given.videos).run()
