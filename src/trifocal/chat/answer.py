@@ -101,7 +101,7 @@ class Answer:
         tokens: tokens by part.
         finished: "end" when the model ended the answer itself, "length" when it was cut at the limit.
         caveat: what the reader should know about this model's answers; empty when nothing.
-        warnings: what went wrong in reading the video without making it useless.
+        warnings: what went wrong in reading the video without making it useless, and what of it was not shown.
     """
 
     video: str

@@ -13,6 +13,7 @@ from trifocal.chat.hf.chat import HFChat
 from trifocal.chat.hf.config import HFChatConfig
 from trifocal.chat.hf.processors import PROCESSORS
 from trifocal.chat.hf.sampling import Room, plan, tokens_for
+from trifocal.chat.model import VideoUse
 from trifocal.errors import InvalidInput, ModelError
 from trifocal.video import Frames
 
@@ -88,6 +89,41 @@ def test_merging_before_the_layers_makes_room(make_chat: Callable[..., HFChat], 
     assert plain.entry.facts["grid"][0] == later.entry.facts["grid"][0] < 8
     assert first.entry.facts["grid"][0] == 8
     assert first.ask("What is it?").tokens.kept <= 64
+
+
+@pytest.mark.parametrize(("name", "fps"), [("llava_onevision", 1.0), ("qwen2_vl", 4.0)])
+def test_a_number_of_tokens_before_the_layers_makes_room_too(
+    name: str, fps: float, make_chat: Callable[..., HFChat], clip: Path
+) -> None:
+    narrow = {"question_room": 400, "fps": fps}  # of 512
+    merging: dict[str, Any] = {"method": "sttm", "budget": 48, "positions": "reassign"}
+    plain = make_chat(name, config=narrow).open(clip, isolated=False)
+    later = make_chat(name, config=narrow, **merging, layer=2).open(clip, isolated=False)
+    first = make_chat(name, config=narrow, **merging, layer=0).open(clip, isolated=False)
+    assert plain.use.frames == later.use.frames < 8 * fps
+    assert first.use.frames == first.use.frames_wanted == 8 * fps
+    answer = first.ask("What is it?")
+    assert 0 < answer.tokens.kept <= 48
+    assert answer.warnings == ()
+
+
+def test_room_counts_what_merging_leaves() -> None:
+    assert [Room(100, 10, budget=budget, trailing=1).kept(81) for budget in (None, 0.5, 40, 400)] == [81, 41, 41, 81]
+    room = Room(100, 10, budget=40, trailing=1)
+    assert room.fits(10**6, 49)
+    assert not room.fits(10**6, 50)
+    assert not Room(100, 10, budget=4000).fits(95, 0)
+
+
+def test_frames_that_were_left_out_are_told(make_chat: Callable[..., HFChat], clip: Path) -> None:
+    cut = make_chat("llava_onevision", config={"question_room": 400}).open(clip)  # of 512
+    assert cut.use == VideoUse(frames=cut.use.frames, frames_wanted=8, video=cut.use.frames * 16, kept=cut.use.video)
+    assert 0 < cut.use.frames < 8
+    (told,) = cut.ask("Who?").warnings
+    assert told == f"{cut.use.frames} frames are shown where 8 were wanted: more do not fit into 512 tokens of context"
+    whole = make_chat("llava_onevision", method="sttm", budget=0.5).open(clip)
+    assert whole.use == VideoUse(frames=8, frames_wanted=8, video=128, kept=64)
+    assert whole.ask("Who?").warnings == ()
 
 
 def test_given_frames_are_all_used_or_refused(make_chat: Callable[..., HFChat], frames: Frames) -> None:

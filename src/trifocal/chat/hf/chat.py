@@ -8,35 +8,31 @@ which makes both the first answer and every later one cheaper.
 from __future__ import annotations
 
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trifocal import video as video_files
 from trifocal._version import __version__
-from trifocal.chat.answer import Answer, Evidence, Timing, TokenUse
 from trifocal.chat.hf.config import HFChatConfig
 from trifocal.chat.hf.engine import Engine
-from trifocal.chat.hf.evidence import Columns, outstanding
+from trifocal.chat.hf.opened import OpenHFVideo
 from trifocal.chat.hf.processors import processor_for
 from trifocal.chat.hf.prompt import ChatPrompt
-from trifocal.chat.hf.reading import NEUTRAL_QUESTION, look, read
+from trifocal.chat.hf.reading import look, read
 from trifocal.chat.hf.sampling import Room, plan, tokens_for
-from trifocal.chat.model import OpenVideo, VideoChat, checked_question
+from trifocal.chat.model import VideoChat
 from trifocal.chat.prefix import PrefixEntry, PrefixKey, PrefixStore, frames_id
-from trifocal.chat.writing import write
 from trifocal.errors import InvalidInput, ModelError
 from trifocal.video import Frames, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
-
-    from trifocal.chat.decoding import Decoding
+    from trifocal.chat.answer import Timing
     from trifocal.merging import MergeConfig
 
 __all__ = ["HFChat", "OpenHFVideo"]
@@ -154,18 +150,24 @@ class HFChat(VideoChat):
 
     def _read(self, video: str | Path | Frames, *, limits: Limits | None, isolated: bool) -> tuple[PrefixEntry, Timing]:
         """Decode, look, prefill."""
-        room = Room(self.engine.context, self._reserved, self.engine.share_before_layers)
+        room = Room(
+            self.engine.context,
+            self._reserved,
+            budget=self.engine.budget_before_layers,
+            trailing=self.processor.trailing,
+        )
         started = time.perf_counter()
         with ExitStack() as stack:
             batches: Iterable[Frames]
             if isinstance(video, Frames):
-                batches, wanted = [video], len(video)
-                duration_s = float(video.times_s[-1]) if wanted else 0.0
+                batches, planned = [video], len(video)
+                wanted = planned
+                duration_s = float(video.times_s[-1]) if planned else 0.0
                 self._check_frames(video, room, duration_s)
             else:
                 opened = stack.enter_context(video_files.open(video, limits=limits or Limits(), isolated=isolated))
                 duration_s = opened.info.duration_s
-                sampling, wanted = plan(
+                sampling, planned, wanted = plan(
                     opened.info, config=self.config, processor=self.processor, prompt=self.prompt, room=room
                 )
                 batches = opened.stream(sampling, batch_size=self.config.chunk)
@@ -173,24 +175,20 @@ class HFChat(VideoChat):
             looked = look(
                 batches,
                 processor=self.processor,
-                frames=wanted,
+                frames=planned,
                 chunk=self.config.chunk,
                 device=self.engine.device,
             )
         entry, timing = read(
-            looked, engine=self.engine, processor=self.processor, prompt=self.prompt, duration_s=duration_s
+            looked,
+            engine=self.engine,
+            processor=self.processor,
+            prompt=self.prompt,
+            duration_s=duration_s,
+            planned=planned,
+            wanted=wanted,
         )
-        began = time.perf_counter()
-        neutral = self.looks(self.engine.fork(entry), entry, NEUTRAL_QUESTION)
-        entry = PrefixEntry(
-            entry.layers, length=entry.length, extra={**entry.extra, "evidence.neutral": neutral}, facts=entry.facts
-        )
-        return entry, Timing(
-            decode_s=timing.decode_s + opening_s,
-            vision_s=timing.vision_s,
-            merge_s=timing.merge_s,
-            prefill_s=timing.prefill_s + time.perf_counter() - began,
-        )
+        return entry, replace(timing, decode_s=timing.decode_s + opening_s)
 
     def _check_frames(self, frames: Frames, room: Room, duration_s: float) -> None:
         if not len(frames):
@@ -210,103 +208,3 @@ class HFChat(VideoChat):
                 "with everything else",
                 remedy="Give fewer frames, or a file, which is sampled to fit.",
             )
-
-    def looks(self, cache: Any, entry: PrefixEntry, question: str) -> torch.Tensor:
-        """What each frame receives from a question's own words, `(T,)` float32; the cache grows by the question."""
-        typed, _ = self.prompt.question(question)
-        with self.engine.probe.watching() as rows:
-            self.engine.step(typed, cache=cache, start=int(entry.facts["following"]))
-        return columns_of(entry).by_frame(rows[0].mean(0))
-
-
-class OpenHFVideo(OpenVideo):
-    """A video that a model has read; made by `HFChat.open`. Questions may come from many threads at once."""
-
-    def __init__(self, chat: HFChat, entry: PrefixEntry, *, name: str, paid: Timing | None) -> None:
-        self.entry = entry
-        self._chat = chat
-        self._name = name
-        # Paid once, so the first answer carries it and later ones do not.
-        self._unpaid = paid
-        self._lock = threading.Lock()
-
-    def ask(
-        self,
-        question: str,
-        *,
-        decoding: Decoding | None = None,
-        on_text: Callable[[str], None] | None = None,
-        evidence: int = 3,
-    ) -> Answer:
-        """Answer a question on this video; see `OpenVideo.ask`."""
-        question = checked_question(question)
-        if evidence < 0:
-            raise InvalidInput(f"evidence is {evidence}", remedy="Give a whole number of at least 0.")
-        chat, engine, entry = self._chat, self._chat.engine, self.entry
-        decoding = decoding or chat.config.decoding
-        typed, rest = chat.prompt.question(question)
-        ids = [*typed, *rest]
-        self._check_fits(len(ids), decoding)
-        started = time.perf_counter()
-        cache = engine.fork(entry)
-        following = int(entry.facts["following"])
-        with engine.probe.watching() as rows:
-            logits = engine.step(ids, cache=cache, start=following)
-        prefilled = time.perf_counter()
-        first = max(following + len(ids), int(entry.facts["above"]))
-        written = write(
-            logits,
-            step=lambda token, place: engine.step([token], cache=cache, start=first + place),
-            decode=chat.prompt.decode,
-            end_ids=chat.end_ids,
-            decoding=decoding,
-            on_text=on_text,
-        )
-        ended = time.perf_counter()
-        looked = columns_of(entry).by_frame(rows[0][: len(typed)].mean(0))
-        frames = outstanding(looked, neutral=entry.extra["evidence.neutral"].cpu(), most=evidence)
-        times_s = entry.facts["times_s"]
-        with self._lock:
-            before, self._unpaid = self._unpaid, None
-        paid = before or Timing()
-        return Answer(
-            video=self._name,
-            text=written.text,
-            evidence=tuple(Evidence(time_s=float(times_s[frame]), weight=share) for frame, share in frames),
-            timing=Timing(
-                decode_s=paid.decode_s,
-                vision_s=paid.vision_s,
-                merge_s=paid.merge_s,
-                prefill_s=paid.prefill_s + prefilled - started,
-                generate_s=ended - prefilled,
-            ),
-            question=question,
-            model=chat.name,
-            tokens=TokenUse(
-                video=int(entry.facts["video"]),
-                prompt=entry.length + len(ids),
-                cached=0 if before else entry.length,
-                answer=len(written.token_ids),
-                merged_away=int(entry.facts["video"]) - int(entry.facts["kept"]),
-            ),
-            finished=written.finished,
-            caveat=chat.caveat,
-            warnings=tuple(entry.facts["warnings"]),
-        )
-
-    def _check_fits(self, question: int, decoding: Decoding) -> None:
-        engine, facts = self._chat.engine, self.entry.facts
-        merged = 0 if engine.share_before_layers == 1.0 else int(facts["video"]) - int(facts["kept"])
-        needed = self.entry.length - merged + question + decoding.max_new_tokens
-        if needed > engine.context:
-            raise ModelError(
-                f"Video, question and answer may take {needed} tokens, and {self._chat.name} has room for "
-                f"{engine.context}",
-                remedy="Ask a shorter question, or use fewer frames or a lower max_new_tokens.",
-            )
-
-
-def columns_of(entry: PrefixEntry) -> Columns:
-    """Which keys of the watched layer stand for which frames, as an entry keeps it."""
-    column, frame, weight = (entry.extra[f"evidence.{name}"].cpu() for name in ("column", "frame", "weight"))
-    return Columns(column, frame, weight, int(entry.facts["grid"][0]))

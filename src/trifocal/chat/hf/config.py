@@ -26,6 +26,10 @@ class HFChatConfig:
         decoding: how answers are written.
         evidence_depth: the layer whose attention names the frames, as a share of the depth. Never one below the layer
             where tokens are merged.
+        evidence_from: whose attention names the frames: the "question"'s own words', which is the default because it is
+            the one that was measured to find the right frame (on the small model; the answer's did no better there than
+            chance, and neither has been measured on published checkpoints); or the "answer"'s, of the places where its
+            tokens are written, which costs that one layer's attention again for every token.
     """
 
     fps: float = 1.0
@@ -36,6 +40,7 @@ class HFChatConfig:
     system: str = ""
     decoding: Decoding = field(default_factory=lambda: Decoding(repetition_penalty=1.0, no_repeat_ngram=0))
     evidence_depth: float = 0.5
+    evidence_from: Literal["question", "answer"] = "question"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -46,5 +51,7 @@ class HFChatConfig:
                 raise InvalidInput(f"{name} is {value}", remedy=f"Give a whole number of at least {least}.")
         if self.too_long not in {"sample", "refuse"}:
             raise InvalidInput(f"too_long is {self.too_long!r}", remedy="Use sample or refuse.")
+        if self.evidence_from not in {"question", "answer"}:
+            raise InvalidInput(f"evidence_from is {self.evidence_from!r}", remedy="Use question or answer.")
         if not 0.0 <= self.evidence_depth <= 1.0:
             raise InvalidInput(f"evidence_depth is {self.evidence_depth}", remedy="Give a share from 0 to 1.")

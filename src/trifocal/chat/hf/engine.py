@@ -99,14 +99,27 @@ class Engine:
         return int(self.model.config.get_text_config(decoder=True).max_position_embeddings)
 
     @property
-    def share_before_layers(self) -> float:
-        """What merging leaves of the video in every layer, where it is known beforehand; else 1."""
-        budget = None if self.handle is None or self._layer else getattr(self.handle.config, "budget", None)
-        return float(budget) if isinstance(budget, float) and self._renumbered else 1.0
+    def merges_before_layers(self) -> bool:
+        """Whether every layer holds the merged video only, with positions that go on behind what is left of it."""
+        if self.handle is None or self._layer:
+            return False
+        return self.handle.positions == "reassign" and self._compat == "default"
 
     @property
-    def _renumbered(self) -> bool:
-        return self.handle is not None and self.handle.positions == "reassign" and self._compat == "default"
+    def budget_before_layers(self) -> float | None:
+        """What merging leaves of the video in every layer, as a share (float) or a number of tokens (int).
+
+        None where it is not known beforehand, or where some layer holds the whole video.
+        """
+        if self.handle is None or not self.merges_before_layers:
+            return None
+        budget: float | None = getattr(self.handle.config, "budget", None)
+        return budget
+
+    def wait(self) -> None:
+        """Let an accelerator finish what it was given, so that a clock can be read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def describe(self) -> dict[str, Any]:
         """How tokens are merged, as JSON values; empty for not at all."""

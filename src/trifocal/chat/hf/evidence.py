@@ -1,8 +1,9 @@
-"""Where an answer looked: the attention of one layer, taken while the question goes through the model.
+"""Where an answer looked: the attention of one layer, taken while question and answer go through the model.
 
 Fast attention kernels do not give their weights, and switching the model to slow attention would change it for
-everybody. So one layer's attention is run a second time for the question's few positions, through a shallow copy of
-the module that is set to eager attention and writes to nothing. A merged token's attention is spread over the frames
+everybody. So one layer's attention is run a second time for the few positions that matter, those of the question's
+words or those where the answer's tokens are written, through a shallow copy of the module that is set to eager
+attention and writes to nothing. A merged token's attention is spread over the frames
 whose cells it stands for. What a question about nothing in particular looks at is divided out, as in
 `trifocal.chat.attention`.
 """
@@ -11,9 +12,10 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +23,7 @@ import torch
 if TYPE_CHECKING:
     from trifocal.chat.hooks.cache import Record
 
-__all__ = ["AttentionProbe", "Columns", "outstanding"]
+__all__ = ["Attended", "AttentionProbe", "Columns", "Watched", "outstanding"]
 
 STANDS_OUT = 1e-3
 
@@ -62,6 +64,43 @@ class Columns:
         return torch.zeros(self.frames).index_add_(0, self.frame, received.float().cpu()[self.column] * self.weight)
 
 
+@dataclass(slots=True, eq=False)
+class Watched:
+    """What the watched layer paid to its keys.
+
+    Args:
+        rows: `(N, S)` float32 for each pass, averaged over heads; each row sums to 1.
+        seconds: what finding it out took.
+    """
+
+    rows: list[torch.Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Attended:
+    """What each frame has received up to now, and what finding it out took; holds one number a frame.
+
+    Args:
+        columns: which keys stand for which frames.
+
+    Attributes:
+        by_frame: `(T,)` float32 on the CPU, a sum over positions.
+        seconds: of looking beside the model.
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self.by_frame = torch.zeros(columns.frames)
+        self.seconds = 0.0
+
+    def add(self, watched: Watched, *, rows: slice) -> None:
+        """Count those positions of the passes that were watched."""
+        began = time.perf_counter()
+        for each in watched.rows:
+            self.by_frame += self._columns.by_frame(each[rows].sum(0))
+        self.seconds += watched.seconds + time.perf_counter() - began
+
+
 class AttentionProbe:
     """Watches one layer's attention for the thread that asks, and leaves the model as it is.
 
@@ -78,19 +117,29 @@ class AttentionProbe:
         self._handle.remove()
 
     @contextmanager
-    def watching(self) -> Iterator[list[torch.Tensor]]:
-        """A list that receives `(N, S)` float32 for each pass inside the block, averaged over heads."""
-        rows: list[torch.Tensor] = []
-        self._thread.rows = rows
+    def watching(self) -> Iterator[Watched]:
+        """What this thread's passes inside the block pay."""
+        self._thread.watched = watched = Watched()
         try:
-            yield rows
+            yield watched
         finally:
-            self._thread.rows = None
+            self._thread.watched = None
 
     def _look(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        rows = getattr(self._thread, "rows", None)
-        if rows is not None:
-            rows.append(_weights(module, args, kwargs))
+        watched: Watched | None = getattr(self._thread, "watched", None)
+        if watched is None:
+            return
+        began = _now(args, kwargs)
+        watched.rows.append(_weights(module, args, kwargs))
+        watched.seconds += _now(args, kwargs) - began
+
+
+def _now(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+    """The present, when everything before it is done where the layer runs."""
+    states = args[0] if args else kwargs["hidden_states"]
+    if states.is_cuda:
+        torch.cuda.synchronize(states.device)
+    return time.perf_counter()
 
 
 def _weights(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:

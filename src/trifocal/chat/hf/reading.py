@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from trifocal.chat.hf.prompt import ChatPrompt
     from trifocal.video import Frames
 
-__all__ = ["NEUTRAL_QUESTION", "Looked", "look", "read"]
-
-NEUTRAL_QUESTION = "What is shown in the video?"
+__all__ = ["Looked", "look", "read"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +76,8 @@ def look(
         parts.append(processor.see(pixels, size))
         times += batch.times_s.tolist()
         warnings = batch.warnings
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         vision_s += time.perf_counter() - began
     if not parts:
         raise InvalidInput("There are no frames to ask about", remedy="Give at least one frame.")
@@ -107,9 +107,26 @@ def _chunks(batches: Iterable[Frames], chunk: int) -> Iterator[tuple[np.ndarray,
 
 
 def read(
-    looked: Looked, *, engine: Engine, processor: FrameProcessor, prompt: ChatPrompt, duration_s: float
+    looked: Looked,
+    *,
+    engine: Engine,
+    processor: FrameProcessor,
+    prompt: ChatPrompt,
+    duration_s: float,
+    planned: int,
+    wanted: int,
 ) -> tuple[PrefixEntry, Timing]:
-    """Prefill system prompt and video once; the entry that questions fork, and what it cost."""
+    """Prefill system prompt and video once; the entry that questions fork, and what it cost.
+
+    Args:
+        looked: the video.
+        engine: the model.
+        processor: how it sees.
+        prompt: the words.
+        duration_s: of the video.
+        planned: frames that fit.
+        wanted: frames that the settings ask for.
+    """
     started = time.perf_counter()
     cells_t, rows, columns = looked.seen.features.shape[:3]
     grid = (cells_t, rows, columns)
@@ -141,12 +158,23 @@ def read(
             "times_s": list(looked.times_s[:: processor.pair]),
             "video": video_tokens,
             "kept": kept,
-            "warnings": list(looked.warnings),
+            "frames": len(looked.times_s),
+            "frames_wanted": wanted,
+            "warnings": [*looked.warnings, *_left_out(planned, wanted, engine.context)],
         },
     )
+    engine.wait()
     merge_s = 0.0 if record is None else record.merge_s
     spent = time.perf_counter() - started
     timing = Timing(
         decode_s=looked.decode_s, vision_s=looked.vision_s, merge_s=merge_s, prefill_s=max(0.0, spent - merge_s)
     )
     return entry, timing
+
+
+def _left_out(planned: int, wanted: int, context: int) -> list[str]:
+    if planned == wanted:
+        return []
+    return [
+        f"{planned} frames are shown where {wanted} were wanted: more do not fit into {context:,} tokens of context"
+    ]

@@ -2,8 +2,8 @@
 
 Wanted are `fps` frames a second, at most `max_frames`, spread evenly. If they do not fit into the context, either the
 most frames that do are taken, again spread evenly over the whole video, or the video is refused, as the configuration
-says. What fits is counted exactly, with the words between the frames. Where tokens are merged before the first layer by
-a share, the merged tokens count, since no layer ever holds more.
+says. What fits is counted exactly, with the words between the frames. Where tokens are merged before the first layer to
+a budget, a share or a number, the merged tokens count, since no layer ever holds more.
 """
 
 from __future__ import annotations
@@ -32,16 +32,27 @@ class Room:
     Args:
         context: positions that the model was made for.
         reserved: of those, for question and answer.
-        share: what merging before the first layer leaves of the video's tokens; 1 otherwise.
+        budget: what merging before the first layer leaves of the video: a share of its tokens (float) or their number
+            (int); None for all.
+        trailing: those of the video's tokens that are never merged.
     """
 
     context: int
     reserved: int
-    share: float = 1.0
+    budget: float | None = None
+    trailing: int = 0
 
     def fits(self, video: int, words: int) -> bool:
-        """Whether so many video tokens and words fit."""
-        return math.ceil(video * self.share) + words + self.reserved <= self.context
+        """Whether so many video tokens, before merging, and words fit."""
+        return self.kept(video) + words + self.reserved <= self.context
+
+    def kept(self, video: int) -> int:
+        """The most that merging leaves of so many video tokens."""
+        if self.budget is None:
+            return video
+        if isinstance(self.budget, int):
+            return min(video, self.budget + self.trailing)
+        return math.ceil(video * self.budget)
 
 
 def tokens_for(
@@ -57,11 +68,11 @@ def tokens_for(
 
 def plan(
     info: VideoInfo, *, config: HFChatConfig, processor: FrameProcessor, prompt: ChatPrompt, room: Room
-) -> tuple[Sampling, int]:
+) -> tuple[Sampling, int, int]:
     """Which frames of a video are shown.
 
     Returns:
-        The sampling, and how many frames it is made for; the video may have fewer.
+        The sampling; how many frames it is made for, though the video may have fewer; and how many were wanted.
 
     Raises:
         ModelError: they do not fit and the configuration says to refuse, or not even the least does.
@@ -80,11 +91,12 @@ def plan(
     wanted = min(config.max_frames, max(processor.pair, math.ceil(info.duration_s * config.fps - 1e-9)))
     if info.frame_count:
         wanted = min(wanted, max(processor.pair, info.frame_count))
+    shown = wanted
     if not room.fits(*cost(wanted)):
         if config.too_long == "refuse" or not room.fits(*cost(processor.pair)):
             raise _too_long(wanted, cost(wanted), room)
-        wanted = _most(processor.pair, wanted, lambda frames: room.fits(*cost(frames)))
-    return Sampling.at_fps(config.fps, max_frames=wanted), wanted
+        shown = _most(processor.pair, wanted, lambda frames: room.fits(*cost(frames)))
+    return Sampling.at_fps(config.fps, max_frames=shown), shown, wanted
 
 
 def _most(low: int, high: int, fits: Callable[[int], bool]) -> int:
