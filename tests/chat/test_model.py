@@ -36,6 +36,20 @@ def test_the_default_merges_as_it_is_told() -> None:
     assert load_chat().config.merge is None  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("given", "there", "used"), [(None, True, True), (None, False, False), (False, True, False)])
+def test_trained_weights_are_used_where_they_come_with_the_package(
+    given: bool | None, there: bool, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trifocal.chat import small_chat
+    from trifocal.chat.small import trained
+
+    seen = []
+    monkeypatch.setattr(trained, "has_shipped", lambda: there)
+    monkeypatch.setattr(small_chat, "load_small_chat", lambda **options: seen.append(options["trained"]))
+    load_chat(**({} if given is None else {"trained": given}))
+    assert seen == [used]
+
+
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = "import sys, trifocal.chat; print([name for name in ('torch', 'transformers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

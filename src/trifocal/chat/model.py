@@ -152,8 +152,9 @@ def load_chat(
         offline: use cached files only.
         store: where prefilled videos are kept for later questions; None for memory alone.
         options: `method`, `layer`, `budget` and other options of merging, and `config`. Of a Hugging Face model also
-            `dtype`; see `trifocal.chat.hf.load.load_hf_chat`. Of the default also `trained`; see `load_small_chat`. It
-            merges in front of its first layer, so its `layer` is 0.
+            `dtype`; see `trifocal.chat.hf.load.load_hf_chat`. Of the default also `trained`: whether trained weights
+            are used, or a folder of them; by default those that come with the package, if any do. It merges in front of
+            its first layer, so its `layer` is 0.
 
     Raises:
         ModelError: no such model is supported.
@@ -180,13 +181,14 @@ def _load_default(
     method: str | MergeConfig | None = None,
     layer: int = 0,
     config: SmallChatConfig | None = None,
-    trained: bool | Path = False,
+    trained: bool | Path | None = None,
     device: str,
     offline: bool,
     store: PrefixStore | None,
     **options: Any,
 ) -> VideoChat:
     """The offline default, merging as a Hugging Face model is told to."""
+    from trifocal.chat.small.trained import has_shipped
     from trifocal.chat.small_chat import load_small_chat
     from trifocal.merging import MergeConfig, configure
 
@@ -197,6 +199,8 @@ def _load_default(
             f"The default model has no option {', '.join(sorted(options))}",
             remedy="Options of merging need the name of a method, such as method='sttm'.",
         )
+    if trained is None:
+        trained = has_shipped()
     # Told what is wrong before anything is fetched.
     merge = configure(method, **options) if isinstance(method, str) else method
     chat = load_small_chat(device=device, offline=offline, config=config, trained=trained, store=store)
