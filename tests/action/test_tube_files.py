@@ -31,6 +31,14 @@ def test_a_csv_has_every_score(report: DetectReport, tmp_path: Path) -> None:
     assert len(rows) == 3
 
 
+def test_a_csv_numbers_the_actions_as_their_label_map_does(report: DetectReport, tmp_path: Path) -> None:
+    write_tubes(report, tmp_path / "x.csv", classes=CLASSES, ids=(11, 80))
+    with (tmp_path / "x.csv").open() as file:
+        assert {row[6] for row in csv.reader(file)} == {"80"}
+    with pytest.raises(InvalidInput, match="1 numbers are given for 2"):
+        write_tubes(report, tmp_path / "x.csv", classes=CLASSES, ids=(11,))
+
+
 def test_cvat_has_a_box_on_every_frame(report: DetectReport, tmp_path: Path) -> None:
     write_tubes(report, tmp_path / "x.xml", classes=CLASSES, fps=10)
     labels = read_labels(tmp_path / "x.xml", rate=10.0)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["ActionModel", "load_action_model"]
 
 LABELS_FILE: Final = "labels.json"
+LABELS_FORMAT: Final = 2
+"""Of `labels.json`: 1 (which wrote no number) has no `ids`, and its classes count from 1."""
 SMALL: Final = Path(__file__).with_name("small")
 """The detector that ships."""
 
@@ -41,9 +43,11 @@ class ActionModel:
         fps: frames a second of the videos that `frame_stride` counts in.
         name: how results name it.
         caveat: what a reader of its results should know; empty when nothing.
+        ids: numbers of the actions in annotation files, rising; empty counts them from 1. (A model of AVA's 60 of 80
+            classes has gaps here.)
 
     Raises:
-        InvalidInput: another number of names than the detector has classes.
+        InvalidInput: another number of names or numbers than the detector has classes.
     """
 
     detector: Detector
@@ -51,9 +55,10 @@ class ActionModel:
     fps: float
     name: str = ""
     caveat: str = ""
+    ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the names."""
+        """Check names and numbers."""
         if len(self.classes) != self.detector.config.classes:
             raise InvalidInput(
                 f"{len(self.classes)} names are given for {self.detector.config.classes} classes",
@@ -61,6 +66,12 @@ class ActionModel:
             )
         if not self.fps > 0:
             raise InvalidInput(f"fps is {self.fps}", remedy="Give frames per second, above 0.")
+        object.__setattr__(self, "ids", tuple(self.ids) or tuple(range(1, len(self.classes) + 1)))
+        if len(self.ids) != len(self.classes) or list(self.ids) != sorted(set(self.ids)):
+            raise InvalidInput(
+                f"the numbers of {len(self.classes)} classes are {list(self.ids)[:8]}",
+                remedy="Give one number for each class, rising.",
+            )
 
     @property
     def sample_rate(self) -> float:
@@ -97,8 +108,9 @@ class ActionModel:
         state = {name: value.half() if half else value for name, value in self.detector.state_dict().items()}
         save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS_FILE)
         (folder / CONFIG_FILE).write_text(self.detector.config.to_json(), encoding="utf-8")
-        labels = {"classes": list(self.classes), "fps": self.fps, "name": self.name, "caveat": self.caveat}
-        text = json.dumps({**labels, "version": __version__}, indent=2, ensure_ascii=False)
+        labels = {"classes": list(self.classes), "ids": list(self.ids), "fps": self.fps}
+        about = {"name": self.name, "caveat": self.caveat, "format": LABELS_FORMAT, "version": __version__}
+        text = json.dumps(labels | about, indent=2, ensure_ascii=False)
         (folder / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
         return folder
 
@@ -122,8 +134,11 @@ class ActionModel:
             detector = Detector(config)
             weights = {name: value.float() for name, value in load_file(folder / WEIGHTS_FILE).items()}
             detector.load_state_dict(weights)
+            if (written := labels.get("format", 1)) > LABELS_FORMAT:
+                raise ValueError(f"{LABELS_FILE} has the format {written}; this version knows up to {LABELS_FORMAT}")
             known = {name: labels[name] for name in ("fps", "name", "caveat")}
-            return cls(detector.eval().to(device), tuple(labels["classes"]), **known)
+            ids = tuple(labels.get("ids", ()))
+            return cls(detector.eval().to(device), tuple(labels["classes"]), **known, ids=ids)
         except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError, OSError) as error:
             raise WeightsCorrupt(
                 f"{folder} does not hold a detector ({type(error).__name__}: {str(error).splitlines()[0]:.200})",

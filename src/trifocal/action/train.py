@@ -357,7 +357,8 @@ def train_detect(
     if low_rank is not None:
         merge_low_rank(detector)
     rate = recipe.fps or max(one.rate for one in labels.videos)
-    model = ActionModel(detector.eval().cpu(), labels.classes.names, fps=rate, name=folder.name)
+    classes = labels.classes
+    model = ActionModel(detector.eval().cpu(), classes.names, fps=rate, name=folder.name, ids=classes.ids)
     if rank_and_world()[0] == 0:
         model.save(folder / "model")
     return model, result

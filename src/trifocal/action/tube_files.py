@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,23 +25,33 @@ __all__ = ["tubes_as_labels", "write_tubes"]
 
 
 def write_tubes(
-    report: DetectReport, path: str | Path, *, classes: Sequence[str], fps: float = 25.0, least_score: float = 0.5
+    report: DetectReport,
+    path: str | Path,
+    *,
+    classes: Sequence[str],
+    ids: Sequence[int] = (),
+    fps: float = 25.0,
+    least_score: float = 0.5,
 ) -> None:
     """Write a report's tubes; the path's ending chooses: `.csv` (AVA) or `.xml` (CVAT).
 
     Args:
         report: of one video.
         path: replaced when it exists.
-        classes: names of the model's actions; their numbers in a csv count from 1.
+        classes: names of the model's actions.
+        ids: their numbers in a csv (`ActionModel.ids`); empty counts them from 1.
         fps: frames a second of the video, for CVAT.
         least_score: in CVAT an action is written while its score is at least this; a csv has every score.
 
     Raises:
-        InvalidInput: another ending.
+        InvalidInput: another ending, or another number of numbers than of names.
     """
     path = Path(path)
+    ids = tuple(ids) or tuple(range(1, len(classes) + 1))
+    if len(ids) != len(classes):
+        raise InvalidInput(f"{len(ids)} numbers are given for {len(classes)} classes", remedy="Give one for each.")
     if path.suffix.lower() == ".csv":
-        path.write_text(_ava(report, classes), encoding="utf-8")
+        path.write_text(_ava(report, dict(zip(classes, ids, strict=True))), encoding="utf-8")
     elif path.suffix.lower() == ".xml":
         write_labels(tubes_as_labels(report, classes=classes, fps=fps, least_score=least_score), path, kind="cvat")
     else:
@@ -78,7 +88,7 @@ def tubes_as_labels(report: DetectReport, *, classes: Sequence[str], fps: float,
     return Labels(LabelMap.of(classes), (one,))
 
 
-def _ava(report: DetectReport, classes: Sequence[str]) -> str:
+def _ava(report: DetectReport, ids: Mapping[str, int]) -> str:
     size = np.array([report.width, report.height] * 2, np.float64)
     name = Path(report.video).stem or report.video
     rows = []
@@ -86,7 +96,7 @@ def _ava(report: DetectReport, classes: Sequence[str]) -> str:
         for place, time_s in enumerate(tube.times_s):
             corners = [f"{value:.4f}" for value in tube.boxes_xyxy[place] / size]
             for action, scores in tube.actions.items():
-                number = list(classes).index(action) + 1
+                number = ids[action]
                 rows.append((f"{time_s:.3f}", tube.actor, number, [*corners, number, f"{scores[place]:.4f}"]))
     rows.sort(key=lambda row: (float(row[0]), row[1], row[2]))
     text = io.StringIO()

@@ -249,7 +249,7 @@ def _write(report: DetectReport, path: Path, *, file: Path | None, model: Action
             from trifocal.action import write_tubes
 
             rate = _rate(file) if path.suffix.lower() == ".xml" else FILM_RATE
-            write_tubes(report, path, classes=model.classes, fps=rate, least_score=least)
+            write_tubes(report, path, classes=model.classes, ids=model.ids, fps=rate, least_score=least)
         case _:
             _film(report, path, file=file or path, least=least)
 
