@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from trifocal.bench import prvr
+from trifocal.bench import prvr, prvr_table
+from trifocal.bench.prvr_measure import measure
+from trifocal.bench.prvr_reference import reference_rows
 from trifocal.retrieval.data import ArrayRows, Caption, CaptionSet, RetrievalData
+from trifocal.retrieval.model import PrototypeRetriever, preset
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +49,81 @@ def test_a_run_gives_its_rows(data: RetrievalData) -> None:
     assert 0 <= rows["itself"]["sum_r"] <= 400
     assert rows["itself"]["queries"] == 8
     assert rows["itself"]["collapse"]["peak_chance"] == pytest.approx(0.25)
-    assert found["before_training"] is None
+    assert found["before_training"]["queries"] == 8
     assert found["training"]["epochs"] == 1
 
 
 def test_no_steps_are_taken_where_none_are_asked_for(data: RetrievalData) -> None:
     found = prvr.execute(prvr.RUNS["closed-form"], data, seed=0, epochs=9, shared=False, progress=lambda line: None)
     assert found["training"] == {"epochs": 0}
+    assert found["before_training"] is None
     assert found["rows"]["itself"]["bytes_per_video"] == 24_576
+
+
+def test_without_training_the_best_clip_and_the_mean_of_the_video_are_rows(data: RetrievalData) -> None:
+    rows = prvr.execute(prvr.RUNS["untrained"], data, seed=0, epochs=9, shared=False, progress=lambda line: None)[
+        "rows"
+    ]
+    assert rows["best clip"]["prototypes"] == 32
+    assert rows["mean of the video"]["prototypes"] == 1
+
+
+def test_the_papers_generator_stands_on_the_defaults_encoders() -> None:
+    one, other = (
+        preset(prvr.RUNS[run].preset, video_dim=12, text_dim=10, **prvr.RUNS[run].changes)
+        for run in ("default", "paper-generator-linear")
+    )
+    assert {name for name in one.__slots__ if getattr(one, name) != getattr(other, name)} == {"generator"}
+
+
+def test_a_winner_that_looks_into_any_window_of_its_moment_counts(data: RetrievalData) -> None:
+    model = PrototypeRetriever(preset("windows", window_max=1, video_dim=12, text_dim=10))
+    whole, halves, second = ((0.0, 40.0),), ((0.0, 20.0), (20.0, 40.0)), ((39.9, 40.0), (0.0, 39.9))
+    found = []
+    for moments in (whole, halves, second):
+        captions = tuple(Caption(one.id, one.video, one.text, moments) for one in data.split("test"))
+        split = CaptionSet(captions, data.split("test").durations_s)
+        timed = RetrievalData(name="toy", features=data.features, words=data.words, splits={"test": split})
+        found.append(measure(model, timed)["collapse"])
+    assert [one["peak_inside"] for one in found] == [1.0, 1.0, 1.0]
+    assert [one["peak_chance"] for one in found] == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_a_reference_ranks_captions_by_the_best_or_by_the_mean(tmp_path: Path) -> None:
+    def annotation(*texts: str) -> dict[str, object]:
+        return {"duration": 9.0, "timestamps": [[0, 9]] * len(texts), "sentences": list(texts)}
+
+    first = {"v_0": annotation("e"), "v_1": annotation("a", "b"), "v_2": annotation("e"), "v_3": annotation("aab")}
+    second = {"v_0": annotation("e"), "v_1": annotation("a"), "v_2": annotation("e"), "v_3": annotation("a b")}
+    for name, value in (("val_1", first), ("val_2", second)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+
+    def letters(texts: Sequence[str]) -> NDArray[np.float32]:
+        counts = np.array([[text.count(letter) for letter in "abe"] for text in texts])
+        unit: NDArray[np.float32] = (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
+        return unit
+
+    rows = reference_rows(tmp_path, letters)
+    # "a" is v_1's own caption, yet v_3's is nearer to it than v_1's mean; "a b" is v_1's mean, yet v_3's query.
+    assert rows["max over captions, test half"]["recall"]["1"] == 100
+    assert rows["mean over captions, test half"]["recall"] == {"1": 0, "5": 100, "10": 100, "100": 100}
+    assert rows["mean over captions, test half"]["videos"] == 2
+    assert rows["max over captions, all videos"]["queries"] == 4
+
+
+def test_the_sets_have_their_own_number_of_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(prvr, "open_layout", lambda folder: folder)
+    monkeypatch.setattr(prvr, "read_two_annotations", lambda source, encode: source)
+
+    def execute(run: prvr.Run, data: object, **options: object) -> dict[str, object]:
+        seen.append(options["epochs"])
+        return {"rows": {}}
+
+    monkeypatch.setattr(prvr, "execute", execute)
+    for arguments in (["synthetic"], ["anet2a"], ["anet2a", "--epochs", "7", "--seeds", "1"]):
+        prvr.main(["--data", str(tmp_path), "--runs", "clips", "--out", str(tmp_path), "--set", *arguments])
+    assert seen == [12, 4, 7]
 
 
 def test_the_table_joins_runs(data: RetrievalData, tmp_path: Path) -> None:
@@ -60,8 +132,18 @@ def test_the_table_joins_runs(data: RetrievalData, tmp_path: Path) -> None:
         found["rows"]["itself"]["sum_r"] = sum_r
         document = {"run": "closed-form", "rows": found["rows"]}
         (tmp_path / f"synthetic-closed-form-d0-s{seed}.json").write_text(json.dumps(document))
-    lines = prvr.table(tmp_path, "synthetic").splitlines()
-    assert "| closed-form | itself | 2 | 250.0 (200.0–300.0) | 24,576 |" in " ".join(lines)
+    (tmp_path / "synthetic-reference-d0-s0.json").write_text(
+        json.dumps({"run": "reference", "rows": {"max": {"sum_r": 62.1}}})
+    )
+    before = found["rows"]["itself"] | {"sum_r": 77.0}
+    (tmp_path / "synthetic-default-d0-s0.json").write_text(
+        json.dumps({"run": "default", "rows": {}, "before_training": before})
+    )
+    says = {"default": "the default", "closed-form": "least squares"}
+    lines = prvr_table.table(tmp_path, "synthetic", says=says).splitlines()
+    assert "| least squares | itself | 2 | 250.0 (200.0–300.0) | 24,576 |" in " ".join(lines)
+    assert lines[5].startswith("| the default | before training | 1 | 77.0 (77.0–77.0) |")
+    assert lines[-1].startswith("| reference | max | 1 | 62.1 (62.1–62.1) |")
     assert any("GMMFormer" in line for line in lines)
     assert len({line.count("|") for line in lines}) == 1
 

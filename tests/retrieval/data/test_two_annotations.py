@@ -10,6 +10,8 @@ import pytest
 from trifocal.errors import InvalidInput
 from trifocal.retrieval.data import read_two_annotations
 from trifocal.retrieval.data.lsa import LatentSpace
+from trifocal.retrieval.data.stop_words import ENGLISH_STOP_WORDS
+from trifocal.retrieval.data.two_annotations import both_annotations, reference_space
 
 TEXTS = ["a dog runs", "a cat sleeps", "the car drives", "a dog sleeps", "the cat runs", "a red car", "the red dog"]
 
@@ -93,6 +95,34 @@ def test_texts_that_share_words_are_close() -> None:
     np.testing.assert_array_equal(LatentSpace.fit(TEXTS, dim=4, seed=0).directions, space.directions)
     with pytest.raises(InvalidInput, match=r"have no 40 dimensions"):
         LatentSpace.fit(TEXTS, dim=40)
+
+
+def test_stop_words_and_rare_words_do_not_count() -> None:
+    space = LatentSpace.fit(TEXTS, dim=2, least=2, stop_words={"the", "a"})
+    assert set(space.vocabulary) == {"dog", "cat", "car", "runs", "sleeps", "red"}
+    np.testing.assert_array_equal(space.encode(["The dog"]), space.encode(["dog"]))
+    assert not space.encode(["the drives"]).any()
+    assert "dog" not in ENGLISH_STOP_WORDS
+    assert len(ENGLISH_STOP_WORDS) == 318
+
+
+def test_words_are_split_as_the_space_was_told() -> None:
+    space = LatentSpace.fit(TEXTS, dim=2, split=lambda text: text.replace("'", " ").split())
+    np.testing.assert_array_equal(space.encode(["dog's"]), space.encode(["dog"]))
+    assert not LatentSpace.fit(TEXTS, dim=2).encode(["dog's"]).any()
+
+
+def test_the_reference_ends_words_at_apostrophes_and_leaves_out_what_says_little(tmp_path: Path) -> None:
+    texts = [f"the {name}'s dog a {thing}" for name in ("man", "boy", "girl") for thing in ("sofa", "tree", "lake")]
+    (tmp_path / "train.json").write_text(json.dumps({"t": entry(9, *[(0, 1, text) for text in texts])}))
+    space = reference_space(tmp_path, dim=3)
+    assert set(space.vocabulary) == {"man", "boy", "girl", "dog", "sofa", "tree", "lake"}
+
+
+def test_both_annotations_have_the_same_videos(tmp_path: Path) -> None:
+    first, second = both_annotations(write(tmp_path))
+    assert first.videos() == second.videos() == tuple(SECOND)
+    assert [len(first), len(second)] == [10, 5]
 
 
 @pytest.mark.slow

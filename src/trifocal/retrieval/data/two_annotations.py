@@ -9,6 +9,7 @@ stand beside those.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,13 +24,16 @@ from trifocal.retrieval.data.features import ArrayRows
 from trifocal.retrieval.data.lsa import LatentSpace
 from trifocal.retrieval.data.own import tokens_of
 from trifocal.retrieval.data.reading import LARGEST_JSON
+from trifocal.retrieval.data.stop_words import ENGLISH_STOP_WORDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trifocal.retrieval.data.captions import CaptionSet
-__all__ = ["read_two_annotations"]
 
+__all__ = ["both_annotations", "read_two_annotations", "reference_space"]
+
+_PLAIN_WORD = re.compile(r"\b\w\w+\b")
 FILES = ("train.json", "val_1.json", "val_2.json")
 
 
@@ -54,14 +58,11 @@ def read_two_annotations(
     Raises:
         InvalidInput: a file is missing or broken, or the two annotations share no video.
     """
-    first, second = (_annotation(Path(source), name) for name in FILES[1:])
-    videos = sorted(set(first.videos()) & set(second.videos()))
-    if len(videos) < 2:
-        raise InvalidInput(f"the annotations in {source} share {len(videos)} videos", remedy="Give val_1 and val_2.")
+    spoken, asked = both_annotations(source)
+    videos = sorted(asked.videos())
     embed = encode
     if embed is None:
         embed = LatentSpace.fit([one.text for one in _annotation(Path(source), FILES[0])], dim=256, seed=0).encode
-    spoken, asked = first.only(videos), second.only(videos)
     frames = _frames(spoken, embed, noise=noise, rng=np.random.default_rng(seed))
     words = _words(asked, embed)
     return RetrievalData(
@@ -70,6 +71,36 @@ def read_two_annotations(
         words=ArrayRows(words),
         splits={"train": asked.only(videos[0::2]), "test": asked.only(videos[1::2])},
     )
+
+
+def both_annotations(source: Path | str) -> tuple[CaptionSet, CaptionSet]:
+    """The captions of val_1 and of val_2, for the videos that both annotate.
+
+    Raises:
+        InvalidInput: a file is missing or broken, or the two share no two videos.
+    """
+    first, second = (_annotation(Path(source), name) for name in FILES[1:])
+    videos = sorted(set(first.videos()) & set(second.videos()))
+    if len(videos) < 2:
+        raise InvalidInput(f"the annotations in {source} share {len(videos)} videos", remedy="Give val_1 and val_2.")
+    return first.only(videos), second.only(videos)
+
+
+def reference_space(source: Path | str, *, dim: int = 256) -> LatentSpace:
+    """TF-IDF without stop words and a latent space, fitted on train.json: the usual recipe of scikit-learn's parts.
+
+    Words have two letters at least and end at an apostrophe, which is `TfidfVectorizer`'s rule and counts for half a
+    point of SumR here.
+
+    Args:
+        source: a folder or a zip with train.json.
+        dim: D.
+
+    Raises:
+        InvalidInput: the file is missing or broken, or has too few texts for D dimensions.
+    """
+    texts = [one.text for one in _annotation(Path(source), FILES[0])]
+    return LatentSpace.fit(texts, dim=dim, least=3, stop_words=ENGLISH_STOP_WORDS, split=_PLAIN_WORD.findall)
 
 
 def _annotation(source: Path, name: str) -> CaptionSet:
