@@ -19,6 +19,7 @@ from trifocal.video import Frames, write_mp4
 CONTROL = (
     "<|im_start|>", "<|im_end|>", "<|video_pad|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<video>",
     "<image>", "<IMG_CONTEXT>", "<img>", "</img>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>",
+    "<|begin_of_text|>",
 )  # fmt: skip
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
@@ -31,8 +32,10 @@ MARKERS = {
     "qwen2_vl": "<|vision_start|><|video_pad|><|vision_end|>",
     "qwen2_5_vl": "<|vision_start|><|video_pad|><|vision_end|>",
     "qwen3_vl": "<|vision_start|><|video_pad|><|vision_end|>",
+    "qwen3_vl_moe": "<|vision_start|><|video_pad|><|vision_end|>",
     "internvl": "<video>\n",
     "smolvlm": "<video>",
+    "idefics3": "<video>",
     "video_llama_3": "<|video_pad|>\n",
 }
 MROPE = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4}
@@ -73,12 +76,16 @@ def build(name: str, vocabulary: int, ids: dict[str, int]) -> Any:
                 "patch_size": 4, "window_size": 16, "fullatt_block_indexes": [1],
             }  # fmt: skip
             return hf.Qwen2_5_VLForConditionalGeneration(hf.Qwen2_5_VLConfig(vision_config=tower, **qwen))
-        case "qwen3_vl":
+        case "qwen3_vl" | "qwen3_vl_moe":
             tower = {
                 "depth": 2, "hidden_size": 16, "out_hidden_size": 32, "intermediate_size": 24, "num_heads": 2,
                 "patch_size": 4, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1],
             }  # fmt: skip
             words = {**text, "head_dim": 16, "rope_parameters": {**MROPE, "mrope_interleaved": True}}
+            if name == "qwen3_vl_moe":
+                words |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+                experts = hf.Qwen3VLMoeConfig(vision_config=tower, **{**qwen, "text_config": words})
+                return hf.Qwen3VLMoeForConditionalGeneration(experts)
             return hf.Qwen3VLForConditionalGeneration(
                 hf.Qwen3VLConfig(vision_config=tower, **{**qwen, "text_config": words})
             )
@@ -97,6 +104,15 @@ def build(name: str, vocabulary: int, ids: dict[str, int]) -> Any:
                 scale_factor=2,
             )
             return hf.SmolVLMForConditionalGeneration(made)
+        case "idefics3":
+            tower = hf.Idefics3VisionConfig(**VISION, image_size=32, patch_size=4)
+            made = hf.Idefics3Config(
+                vision_config=tower,
+                text_config=hf.LlamaConfig(**text),
+                image_token_id=ids["<image>"],
+                scale_factor=2,
+            )
+            return hf.Idefics3ForConditionalGeneration(made)
         case _:
             tower = hf.VideoLlama3VisionConfig(**VISION, patch_size=4)
             made = hf.VideoLlama3Config(vision_config=tower, text_config=hf.Qwen2Config(**text), **pads)
@@ -108,6 +124,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "qwen2_vl": {"size": {"shortest_edge": 1024, "longest_edge": 1024}},
     "qwen2_5_vl": {"size": {"shortest_edge": 1024, "longest_edge": 1024}},
     "qwen3_vl": {"size": {"shortest_edge": 1024, "longest_edge": 8 * 1024}},
+    "qwen3_vl_moe": {"size": {"shortest_edge": 1024, "longest_edge": 8 * 1024}},
     "video_llama_3": {"size": {"shortest_edge": 1024, "longest_edge": 8 * 1024}},
 }
 

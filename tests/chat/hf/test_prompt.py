@@ -20,8 +20,8 @@ def test_before_and_after_make_the_whole_conversation(name: str, make_chat: Call
     typed, rest = prompt.question("What is it?")
     ids = [*prompt.before(prompt.token * 3), *typed, *rest]
     words = prompt._tokenizer.decode(ids, skip_special_tokens=False)
-    ending = "Assistant:" if name == "smolvlm" else "<|im_start|>assistant\n"
-    assert words.startswith("<|im_start|>")
+    ending = "Assistant:" if name in {"smolvlm", "idefics3"} else "<|im_start|>assistant\n"
+    assert words.startswith("<|begin_of_text|>" if name == "idefics3" else "<|im_start|>")
     assert words.endswith(ending)
     assert words.count(prompt.token) == 3
     assert words.index("What is it?") > words.rindex(prompt.token)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trifocal.chat.hf.patches import Qwen3VLProcessor, QwenVLProcessor, VideoLlama3Processor
 from trifocal.chat.hf.squares import (
+    Idefics3Processor,
     InternVLProcessor,
     LlavaNextVideoProcessor,
     LlavaOneVisionProcessor,
@@ -22,12 +23,14 @@ __all__ = ["PROCESSORS", "processor_for"]
 
 PROCESSORS: Mapping[str, type[FrameProcessor]] = MappingProxyType(
     {
+        "idefics3": Idefics3Processor,
         "internvl": InternVLProcessor,
         "llava_next_video": LlavaNextVideoProcessor,
         "llava_onevision": LlavaOneVisionProcessor,
         "qwen2_5_vl": QwenVLProcessor,
         "qwen2_vl": QwenVLProcessor,
         "qwen3_vl": Qwen3VLProcessor,
+        "qwen3_vl_moe": Qwen3VLProcessor,
         "smolvlm": SmolVLMProcessor,
         "video_llama_3": VideoLlama3Processor,
     }

@@ -1,7 +1,7 @@
-"""LLaVA-OneVision, LLaVA-Video, LLaVA-NeXT-Video, InternVL3 and SmolVLM2: every frame a square of one size.
+"""LLaVA-OneVision, LLaVA-Video, LLaVA-NeXT-Video, InternVL3, SmolVLM2 and Idefics3: each frame a square of one size.
 
 The first three write all tokens in one stretch (LLaVA-OneVision ends it with a line break that has its own embedding);
-InternVL3 numbers its frames; SmolVLM2 writes the time in front of each. InternVL3 and SmolVLM2 see frames as pictures.
+InternVL3 numbers its frames; SmolVLM2 and Idefics3 write the time in front of each. These three see frames as pictures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from trifocal.chat.hf.number_words import number_words
 from trifocal.chat.hf.pictures import crop_centre, long_side_size, normalise, resize, short_side_size
 from trifocal.chat.hf.processor import CLIP_MEAN, CLIP_STD, FrameProcessor, Grid, Seen
 
-__all__ = ["InternVLProcessor", "LlavaNextVideoProcessor", "LlavaOneVisionProcessor", "SmolVLMProcessor"]
+__all__ = [
+    "Idefics3Processor",
+    "InternVLProcessor",
+    "LlavaNextVideoProcessor",
+    "LlavaOneVisionProcessor",
+    "SmolVLMProcessor",
+]
 
 _HALF = (0.5, 0.5, 0.5)
 
@@ -170,6 +176,12 @@ class SmolVLMProcessor(_Squares):
         length = timedelta(seconds=int(duration_s))
         words = number_words(grid[0])
         return f"You are provided the following series of {words} frames from a {length} [H:MM:SS] video.\n{frames}\n\n"
+
+
+class Idefics3Processor(SmolVLMProcessor):
+    """Idefics3, which was published for pictures alone: frames are whole pictures, in the words of its successor."""
+
+    template: ClassVar[str] = SmolVLMProcessor.template.replace("<|im_start|>", "<|begin_of_text|>", 1)
 
 
 def _side(value: int | Sequence[int]) -> int:
