@@ -115,3 +115,14 @@ def test_clip_times_cover_the_video() -> None:
         clip_times([2.0, 1.0], count=4, start_s=0, end_s=3)
     with pytest.raises(InvalidInput, match="start_s"):
         clip_times([1.0, 2.0], count=4, start_s=0, end_s=1.5)
+
+
+@pytest.mark.parametrize("frames", range(1, 41))
+def test_no_clip_of_a_short_video_is_empty(frames: int) -> None:
+    edges = clip_times(np.arange(frames) / 2, count=32, start_s=0.0, end_s=frames / 2)
+    assert (edges[0], edges[-1]) == (0.0, frames / 2)
+    assert (np.diff(edges) > 0).all()
+    first = clip_edges(frames, count=32)[:-1]
+    opening = np.concatenate([[0.0], (np.arange(1, frames) - 0.5) / 2])
+    begins = np.append(True, first[1:] != first[:-1])
+    np.testing.assert_allclose(edges[:-1][begins], opening[first[begins]])  # a frame's first clip begins with it

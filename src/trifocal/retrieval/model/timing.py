@@ -28,9 +28,10 @@ _HALF = 0.5
 
 
 def clip_times(times_s: ArrayLike, *, count: int, start_s: float, end_s: float) -> NDArray[np.float64]:
-    """Seconds at which the uniform clips begin, and the end: (count + 1,), never falling.
+    """Seconds at which the uniform clips begin, and the end: (count + 1,), rising where the frames' times do.
 
-    A frame owns the time from midway to the frame before to midway to the frame after.
+    A frame owns the time from midway to the frame before to midway to the frame after. Where there are fewer frames
+    than clips, several clips hold the same frame, and each has an equal part of its time.
 
     Args:
         times_s: (T,), the frames' seconds, never falling, within start and end.
@@ -50,8 +51,11 @@ def clip_times(times_s: ArrayLike, *, count: int, start_s: float, end_s: float) 
             remedy="Give 0 <= start_s <= the first time and end_s >= the last.",
         )
     bounds = np.concatenate([[start_s], (times[1:] + times[:-1]) / 2, [end_s]])  # (T + 1,)
-    edges = bounds[clip_edges(len(times), count=count)]
-    edges[-1] = end_s
+    first = clip_edges(len(times), count=count)[:-1]  # (M,), the frame that each clip begins with
+    held, opening = np.unique(first, return_index=True)  # frames that a clip begins with, and the first such clip
+    edges: NDArray[np.float64] = np.interp(
+        np.arange(count + 1), np.append(opening, count), np.append(bounds[held], end_s)
+    )
     return edges
 
 
