@@ -123,6 +123,11 @@ BROKEN: list[tuple[Reader, bytes, str]] = [
     (read_qvhighlights, b'{"vid": "v", "query": "q", "relevant_windows": 3}\n', "line 1: relevant_windows is 3"),
     (read_qvhighlights, b'{"vid": "v", "query": "q", "relevant_windows": [[1, 2, 3]]}\n', "relevant_windows holds"),
     (lambda path: read_qvhighlights(path, merge=True), b'{"vid": "v", "query": "q"}\n', "line 1: vid is 'v'"),
+    (
+        lambda path: read_qvhighlights(path, merge=True),
+        b'{"vid": "a_0_150", "query": "q"}\n{"vid": "b_0_1", "query": "q"}\n{"vid": "a_0.0_100", "query": "q"}\n',
+        "line 3: has a clip that begins with another of its source: a_0.0_100 and a_0_150",
+    ),
 ]
 
 

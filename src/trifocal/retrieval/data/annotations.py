@@ -16,6 +16,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +271,7 @@ def read_qvhighlights(path: Path | str, *, merge: bool = False) -> CaptionSet:
 
     Raises:
         InvalidInput: no such file, a line that is not such an object, a clip name without start and end where merging
-            needs them, two clips of one source that begin together and end apart.
+            needs them, two clips of one source that begin together.
     """
     found = Path(path)
     rows: list[tuple[int, str, str, list[Span], float | None, str | None]] = []
@@ -319,7 +320,16 @@ def _merged_places(
     for source, found in sources.items():
         total = sum(length for _, length, _ in found)
         offset = 0.0
-        for _, length, video in sorted(found):
+        found.sort()
+        for (start, _, one), (other_start, _, other) in pairwise(found):
+            if start == other_start:
+                raise bad_line(
+                    path,
+                    max(clips[one][0], clips[other][0]),
+                    f"has a clip that begins with another of its source: {one} and {other}",
+                    remedy="Merging puts clips one after the other; leave one of them out.",
+                )
+        for _, length, video in found:
             places[video] = (source, offset, total)
             offset += length
     return places
