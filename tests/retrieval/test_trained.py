@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from trifocal import video as reader
 from trifocal.errors import EncoderMismatch, InvalidInput
-from trifocal.library import Library
-from trifocal.retrieval import DocumentEncoder, FrameTextEncoder, TrainedEncoder, load_encoder
+from trifocal.library import Library, LibrarySettings, Query
+from trifocal.library.query import encode_query
+from trifocal.retrieval import DocumentEncoder, FrameTextEncoder, TrainedEncoder, load_encoder, similarity
 from trifocal.retrieval.data import (
     RetrievalData,
     encode_words,
@@ -22,6 +26,7 @@ from trifocal.retrieval.data import (
 )
 from trifocal.retrieval.data.captions import Caption, CaptionSet
 from trifocal.retrieval.evaluation import evaluate
+from trifocal.retrieval.model import PrototypeRetriever, preset
 from trifocal.retrieval.train import find_config, train_find
 from trifocal.retrieval.trained import ENCODER_FILE, write_encoder_file
 from trifocal.video import write_mp4
@@ -66,17 +71,22 @@ def make_collection(folder: Path, *, count: int = 12) -> Path:
     return table
 
 
+def own_data(table: Path, cache: Path) -> RetrievalData:
+    """The collection, its frames encoded four times a second."""
+    encoder, splits = Scrambled(), read_own(table)
+    videos = {video: table.parent / video for video in splits["train"].videos()}
+    features = extract_features(videos, encoder, cache=cache, frames_per_second=4)
+    words = encode_words(encoder, {one.id: one.text for one in splits["train"]})
+    return RetrievalData("own", features, words, with_durations(splits, features))
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The table, and the folder of a model trained on it."""
     folder = tmp_path_factory.mktemp("trained")
     table = make_collection(folder / "videos")
     encoder = Scrambled()
-    splits = read_own(table)
-    videos = {video: table.parent / video for video in splits["train"].videos()}
-    features = extract_features(videos, encoder, cache=folder / "cache", frames_per_second=4)
-    words = encode_words(encoder, {one.id: one.text for one in splits["train"]})
-    data = RetrievalData("own", features, words, with_durations(splits, features))
+    data = own_data(table, folder / "cache")
     small = {"hidden": 16, "clips": 12, "window_max": 6, "prototypes": 6, "heads": 2}
     config = replace(find_config(changes=small, epochs=15, device="cpu"), stop_on="nothing", batch_videos=6)
     _, model = train_find(data, config, folder=folder / "run")
@@ -106,7 +116,8 @@ def test_it_is_an_encoder_of_documents(trained: tuple[Path, Path]) -> None:
 def test_a_library_finds_by_it_at_the_right_place(trained: tuple[Path, Path], tmp_path: Path) -> None:
     table, folder = trained
     encoder = TrainedEncoder(folder, base=Scrambled())
-    with Library.create(tmp_path / "library", encoder=encoder) as library:
+    kept = LibrarySettings(clip_tokens="int8")
+    with Library.create(tmp_path / "library", encoder=encoder, settings=kept) as library:
         report = library.add([str(table.parent)])
         assert len(report.failed) == 0
         names = {record.id: Path(record.paths[0]).name for record in library.videos()}
@@ -117,7 +128,13 @@ def test_a_library_finds_by_it_at_the_right_place(trained: tuple[Path, Path], tm
             assert all(right)  # six videos have the colour, and they come first
             for one, moment in zip(found, right, strict=True):
                 assert moment is not None
-                assert moment[0] - 0.3 <= (one.start_s + one.end_s) / 2 <= moment[1] + 0.3
+                np.testing.assert_allclose((one.start_s, one.end_s), moment, atol=0.3)  # a frame is half a second
+        tokens = library.tokens(library.videos()[0].id)
+        assert tokens is not None
+        assert (tokens.rows.dtype, tokens.rows.shape) == (np.int8, (12, 16))
+        for change in ({"prototypes": 8}, {"prototype_method": "uniform"}):
+            with pytest.raises(InvalidInput, match="makes its own prototypes"):
+                library.reindex(settings=replace(kept, **change))
 
 
 def test_another_encoder_below_is_refused(trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,3 +176,37 @@ def test_the_id_changes_with_the_weights(trained: tuple[Path, Path], tmp_path: P
     (tmp_path / "config.json").write_text(json.dumps(config | {"margin": 0.3}))
     assert TrainedEncoder(tmp_path, base=Scrambled()).id != TrainedEncoder(trained[1], base=Scrambled()).id
     assert (tmp_path / ENCODER_FILE).is_file()
+
+
+@pytest.mark.parametrize(("model", "hidden"), [("default", 4), ("default", 16), ("paper", 16)])
+def test_pictures_and_clips_are_looked_for_in_the_space_of_the_queries(
+    model: str, hidden: int, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data = own_data(trained[0], trained[0].parent / "cache")
+    torch.manual_seed(0)
+    small = {"hidden": hidden, "clips": 12, "window_max": 6, "prototypes": 6, "heads": 2}
+    PrototypeRetriever(preset(model, video_dim=4, text_dim=4, **small)).save_pretrained(tmp_path / "model")
+    write_encoder_file(tmp_path / "model", base="default", base_id=Scrambled.id)
+    encoder = TrainedEncoder(tmp_path / "model", base=Scrambled())
+    holds: dict[str, set[str]] = {colour: set() for colour in COLOURS}
+    for one in data.split("train"):
+        holds[one.text.split()[-1]].add(one.video)
+    videos = sorted(data.split("train").videos())
+    made = [encoder.encode_document(data.features.read(name), times_s=np.arange(24) / 4, end_s=6.0) for name in videos]
+
+    def vector(**parts: Any) -> Any:
+        return encode_query(
+            Query(**parts), encoder=encoder, reader=reader, limits=reader.Limits(), settings=LibrarySettings()
+        )
+
+    for colour, rgb in COLOURS.items():
+        Image.new("RGB", (32, 32), rgb).save(tmp_path / "frame.png")
+        write_mp4(tmp_path / "clip.mp4", np.full((10, 32, 32, 3), rgb, np.uint8), fps=10)
+        picture, clip = vector(images=(tmp_path / "frame.png",)), vector(clips=(tmp_path / "clip.mp4",))
+        both = vector(texts=(f"the screen is {colour}",), images=(tmp_path / "frame.png",))
+        assert picture.shape == clip.shape == both.shape == (hidden,)
+        np.testing.assert_allclose(picture, clip, atol=0.05)
+        for query in (picture, clip):
+            scores = similarity(query[None], made)[0]
+            right = np.array([name in holds[colour] for name in videos])
+            assert scores[right].min() > scores[~right].max()

@@ -1,7 +1,8 @@
 """What is looked for, as one vector of the library's space: texts, pictures and clips, together and less others.
 
 A picture is encoded as a frame is; a clip is decoded in its sandbox, sampled as the library's videos are, and stands
-for the mean of its frames.
+for the mean of its frames. A trained encoder has its frames in another space than its queries: there a picture is a
+video of one frame, and either stands for the mean of its clip tokens.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from trifocal.errors import InvalidInput
+from trifocal.retrieval.encoder import DocumentEncoder
 from trifocal.retrieval.index.combine import combine_queries
 from trifocal.video import Sampling
 
@@ -87,7 +89,7 @@ def encode_query(
     words = [*query.texts, *query.but_not]
     texts = encoder.encode_query(words) if words else np.zeros((0, encoder.dim), dtype=np.float32)  # (N, D)
     wanted = [*texts[: len(query.texts)]]
-    wanted += [encoder.encode_frames(_picture(path)[None])[0] for path in query.images]
+    wanted += [_seen(path, encoder=encoder, settings=settings) for path in query.images]
     wanted += [_clip(path, encoder=encoder, reader=reader, limits=limits, settings=settings) for path in query.clips]
     if len(wanted) == 1 and not query.but_not:
         only: NDArray[np.float32] = np.asarray(wanted[0], dtype=np.float32)
@@ -116,6 +118,15 @@ def _picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         ) from error
 
 
+def _seen(path: str | os.PathLike[str], *, encoder: FrameTextEncoder, settings: LibrarySettings) -> NDArray[np.float32]:
+    """A picture as a unit vector (D,)."""
+    frame = encoder.encode_frames(_picture(path)[None])  # (1, frame_dim)
+    if not isinstance(encoder, DocumentEncoder):
+        return np.asarray(frame[0], dtype=np.float32)
+    at_s, end_s = np.zeros(1), 1 / settings.frames_per_second
+    return _common(encoder.encode_tokens(frame, times_s=at_s, end_s=end_s).vectors(), path)
+
+
 def _clip(
     path: str | os.PathLike[str],
     *,
@@ -124,15 +135,29 @@ def _clip(
     limits: Limits,
     settings: LibrarySettings,
 ) -> NDArray[np.float32]:
+    """A video file as a unit vector (D,)."""
     sampling = Sampling.at_fps(settings.frames_per_second, max_frames=settings.max_frames, size=encoder.frame_size)
-    total, count = np.zeros(encoder.dim), 0
+    rows: list[NDArray[np.float32]] = []
+    times: list[NDArray[np.float64]] = []
     with reader.open(path, limits=limits) as video:
         for _, frames in video.stream_many({"features": sampling}, batch_size=settings.batch_size):
             if len(frames.times_s):
-                total += encoder.encode_frames(frames.images).sum(axis=0, dtype=np.float64)
-                count += len(frames.times_s)
+                rows.append(encoder.encode_frames(frames.images))
+                times.append(frames.times_s)
+    if not rows:
+        raise InvalidInput(f"{os.fspath(path)} shows no frame", remedy="Check that a player shows it.")
+    vectors, times_s = np.concatenate(rows), np.concatenate(times)  # (T, frame_dim), (T,)
+    if isinstance(encoder, DocumentEncoder):
+        end_s = float(times_s[-1]) + 1 / settings.frames_per_second
+        vectors = encoder.encode_tokens(vectors, times_s=times_s, end_s=end_s).vectors()  # (N, D)
+    return _common(vectors, path)
+
+
+def _common(vectors: NDArray[np.float32], path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """The direction (D,) of the mean of unit vectors (N, D)."""
+    total = vectors.sum(axis=0, dtype=np.float64)
     length = float(np.linalg.norm(total))
-    if not count or length < _NO_DIRECTION * count:
+    if length < _NO_DIRECTION * len(vectors):
         raise InvalidInput(
             f"the frames of {os.fspath(path)} have nothing in common", remedy="Give a shorter clip of one thing."
         )

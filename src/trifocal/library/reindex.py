@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trifocal._version import __version__
-from trifocal.errors import LibraryError
+from trifocal.errors import InvalidInput, LibraryError
 from trifocal.library import contents
 from trifocal.library.ingest import QUARANTINE_AFTER
 from trifocal.library.plan import IngestTask
@@ -24,6 +24,7 @@ from trifocal.library.settings import FORMAT, MANIFEST_NAME, Manifest
 from trifocal.library.stages import EncodedVideo
 from trifocal.library.store import remove_tree
 from trifocal.library.stored import StoredFiles
+from trifocal.retrieval.encoder import DocumentEncoder
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from trifocal.library.executor import Executor
     from trifocal.library.meter import Meter
     from trifocal.library.session import Session
+    from trifocal.library.settings import LibrarySettings
+    from trifocal.retrieval import FrameTextEncoder
 
-__all__ = ["ReindexReport", "next_manifest", "reindex", "settle_manifest"]
+__all__ = ["ReindexReport", "check_settings", "next_manifest", "reindex", "settle_manifest"]
 
 _COLUMNS = (
     "duration_s", "frames", "warnings", "poster_ms", "prototypes_sha256", "prototypes_bytes", "thumbnails_sha256",
@@ -226,6 +229,22 @@ def _swap(session: Session, aim: Manifest) -> None:
 
 def _failure(path: str, code: str, message: str, remedy: str = "Add it again when it is complete.") -> AddFailure:
     return AddFailure(path=path, code=code, message=message, remedy=remedy)
+
+
+def check_settings(encoder: FrameTextEncoder, *, now: LibrarySettings, chosen: LibrarySettings) -> None:
+    """Refuse settings that would change nothing: prototypes, where the encoder makes its own.
+
+    Raises:
+        InvalidInput: another number of prototypes, or way to make them, with a trained encoder.
+    """
+    if not isinstance(encoder, DocumentEncoder):
+        return
+    for name in ("prototypes", "prototype_method"):
+        if getattr(chosen, name) != getattr(now, name):
+            raise InvalidInput(
+                f"{name} is {getattr(chosen, name)!r}, and the encoder {encoder.id} makes its own prototypes",
+                remedy="Leave it out, or train with other ones (`trifocal train find --set prototypes=…`).",
+            )
 
 
 def next_manifest(now: Manifest, **changes: Any) -> Manifest:

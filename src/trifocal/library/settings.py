@@ -48,7 +48,7 @@ class LibrarySettings:
         batch_size: how many frames the encoder takes at once, 1 to 1024. It is stored because sums taken in another
             grouping may differ in the last bit, and an ingest that was interrupted must end in the same bytes.
         clip_tokens: whether every encoded frame is kept as well, so that moments are placed to the frame: `none`,
-            `half` (T x D x 2 bytes a video) or `int8` (half of that).
+            `half` (T x D x 2 bytes a video) or `int8` (half of that). A trained encoder keeps what it makes of them.
 
     Raises:
         InvalidInput: a value out of range.

@@ -99,7 +99,7 @@ class EncodedVideo:
         duration_s: in seconds; where the decodable part ends if the file is cut short.
         frames: T, how many were encoded.
         prototypes: vectors and spans.
-        tokens: every frame, where the library keeps them.
+        tokens: every frame, or what a trained encoder makes of the clips, where the library keeps them.
         thumbnails: JPEG bytes by milliseconds, ascending, each frame once.
         thumbnail_ms: for each prototype the frame that is most like it.
         poster_ms: the frame that stands for the video: that of the prototype that lasts longest.
@@ -223,9 +223,10 @@ def encode(
             features, times_s=times_s, end_s=end_s, k=settings.prototypes, method=settings.prototype_method
         )
     tokens = None
-    # Frames of an encoder that makes its own prototypes are not in the queries' space, so no query could use them.
-    if settings.clip_tokens != "none" and not isinstance(encoder, DocumentEncoder):
-        tokens = ClipTokens.pack(features, times_s=times_s, end_s=end_s, kind=settings.clip_tokens)
+    if settings.clip_tokens != "none":
+        # Frames of an encoder that makes its own prototypes are not in the queries' space; what it makes of them is.
+        pack = encoder.encode_tokens if isinstance(encoder, DocumentEncoder) else ClipTokens.pack
+        tokens = pack(features, times_s=times_s, end_s=end_s, kind=settings.clip_tokens)
     thumbnail_ms = _closest_frames(
         features,
         times_s,

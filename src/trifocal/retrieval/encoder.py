@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trifocal.retrieval.prototypes import Prototypes
+    from trifocal.retrieval.tokens import ClipTokens, TokenKind
 
 __all__ = ["DocumentEncoder", "FrameTextEncoder", "load_encoder"]
 
@@ -74,6 +75,18 @@ class DocumentEncoder(FrameTextEncoder, Protocol):
         self, features: NDArray[np.float32], *, times_s: NDArray[np.float64], end_s: float, start_s: float = 0.0
     ) -> Prototypes:
         """Encoded frames (T, frame_dim) at their times to prototypes of width `dim`."""
+        ...
+
+    def encode_tokens(
+        self,
+        features: NDArray[np.float32],
+        *,
+        times_s: NDArray[np.float64],
+        end_s: float,
+        start_s: float = 0.0,
+        kind: TokenKind = "half",
+    ) -> ClipTokens:
+        """Encoded frames (T, frame_dim) to clip tokens of width `dim`, which queries can be compared with."""
         ...
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trifocal.retrieval.encoder import FrameTextEncoder
     from trifocal.retrieval.model import PrototypeRetriever
     from trifocal.retrieval.prototypes import Prototypes
+    from trifocal.retrieval.tokens import ClipTokens, TokenKind
 
 __all__ = ["ENCODER_FILE", "TrainedEncoder", "write_encoder_file"]
 
@@ -51,7 +52,8 @@ class TrainedEncoder:
         frame_dim: the width of what `encode_frames` gives.
 
     Raises:
-        InvalidInput: no such folder, or files in it that are not of this kind.
+        InvalidInput: no such folder, files in it that are not of this kind, or a model with a frame branch, which an
+            index of prototypes cannot hold.
         EncoderMismatch: the encoder below is not the one that the model was trained on.
     """
 
@@ -80,7 +82,14 @@ class TrainedEncoder:
         for path in (config, weights):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         self.id = f"trained-{digest.hexdigest()[:12]}+{base.id}"
-        self.dim = int(json.loads(config.read_text(encoding="utf-8"))["hidden"])
+        chosen = json.loads(config.read_text(encoding="utf-8"))
+        if chosen.get("frame_branch"):
+            raise InvalidInput(
+                f"the model in {self.folder} scores a vector of the frames beside its prototypes, which no library "
+                "holds",
+                remedy="Train it with --set frame_branch=false; `trifocal eval find` measures it as it is.",
+            )
+        self.dim = int(chosen["hidden"])
         self.frame_dim = base.dim
         self.frame_size = base.frame_size
         self._vectors: dict[str, NDArray[np.float32]] = {}
@@ -110,6 +119,18 @@ class TrainedEncoder:
             start_s: where it starts.
         """
         return self._model.encode_document(features, times_s=times_s, end_s=end_s, start_s=start_s)
+
+    def encode_tokens(
+        self,
+        features: NDArray[np.float32],
+        *,
+        times_s: NDArray[np.float64],
+        end_s: float,
+        start_s: float = 0.0,
+        kind: TokenKind = "half",
+    ) -> ClipTokens:
+        """A video's clip tokens in the space of the queries; arguments as for `encode_document`."""
+        return self._model.encode_tokens(features, times_s=times_s, end_s=end_s, start_s=start_s, kind=kind)
 
     def encode_query(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """N texts to unit vectors float32 (N, D).

@@ -277,13 +277,49 @@ def test_covering_prototypes_are_the_windows_they_name() -> None:
             np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=2e-3)
 
 
+@pytest.mark.parametrize("changes", [{}, {"residual_last": True}, {"context": 0.5}], ids=str)
+@pytest.mark.parametrize("name", ["paper", "default"])
+def test_tokens_lie_where_prototypes_do(name: str, changes: dict[str, Any]) -> None:
+    model = build(name, **changes)
+    rows = np.repeat(np.random.default_rng(0).normal(size=(2, 12)), 8, axis=0).astype(np.float32)
+    tokens = model.encode_tokens(rows, times_s=np.arange(16) / 2, end_s=8.0, kind="int8")
+    assert tokens.rows.shape == ((16, 16) if name == "default" else (8, 16))  # a frame each, or a clip
+    assert (tokens.edges_s()[0], tokens.end_s) == (0.0, 8.0)
+    assert tokens.times_s[len(tokens) // 2 - 1] < 4.0 <= tokens.times_s[len(tokens) // 2]
+    one = np.repeat(rows[:1], 16, axis=0)  # all alike: each prototype takes the same whatever it attends to
+    made = model.encode_document(one, times_s=np.arange(16) / 2, end_s=8.0).vectors.astype(np.float32)
+    alone = model.encode_tokens(one, times_s=np.arange(16) / 2, end_s=8.0).vectors()
+    assert (made @ alone.T).max(axis=0).min() > (0.6 if name == "paper" else 0.999)
+
+
+def test_a_frame_without_content_has_the_direction_of_the_whole() -> None:
+    rows = np.random.default_rng(0).normal(size=(6, 12)).astype(np.float32)
+    rows[2] = 0
+    tokens = build("default").encode_tokens(rows, times_s=np.arange(6), end_s=6.0).vectors()
+    np.testing.assert_allclose(
+        tokens[2],
+        tokens[[0, 1, 3, 4, 5]].mean(axis=0) / np.linalg.norm(tokens[[0, 1, 3, 4, 5]].mean(axis=0)),
+        atol=1e-2,
+    )
+
+
+@pytest.mark.parametrize("frames", range(1, 41))
+def test_prototypes_of_short_videos_take_time(frames: int) -> None:
+    model = build("default", clips=32, window_max=32, prototypes=32)
+    rows = np.random.default_rng(frames).normal(size=(frames, 12)).astype(np.float32)
+    spans = model.encode_document(rows, times_s=np.arange(frames) / 2, end_s=frames / 2).spans_s
+    assert (spans[:, 1] > spans[:, 0]).all()
+    assert spans.min() >= 0.0
+    assert spans.max() <= frames / 2
+
+
 def test_documents_that_do_not_fit_are_refused() -> None:
     model = build()
     with pytest.raises(InvalidInput, match="one time a frame"):
         model.encode_document(np.ones((4, 12)), times_s=[0.0, 1.0], end_s=4.0)
     with pytest.raises(InvalidInput, match="clips have the shape"):
         model.encode_clips(np.ones((1, 7, 12)))
-    with pytest.raises(InvalidInput, match="one index"):
+    with pytest.raises(InvalidInput, match="an index of prototypes cannot hold"):
         build(frame_branch=True).encode_document(np.ones((4, 12)), times_s=np.arange(4), end_s=4.0)
 
 

@@ -98,6 +98,11 @@ class CrossAttention(nn.Module):
         out = self.output(taken)
         return self.norm(out + prototypes if self.residual else out), weights
 
+    def alone(self, tokens: Tensor, prototype: Tensor) -> Tensor:
+        """What becomes of tokens (..., D) when each is all that the prototype (D,) looks at."""
+        out = self.output(self.value(tokens))
+        return torch.as_tensor(self.norm(out + prototype if self.residual else out))
+
     def _split(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)  # (B, h, L, D/h)
 
@@ -131,6 +136,12 @@ class AttentionGenerator(nn.Module):
             self.layers = nn.ModuleList([layer(last=True)] * config.layers)
         else:
             self.layers = nn.ModuleList(layer(last=i == config.layers - 1) for i in range(config.layers))
+
+    def alone(self, tokens: Tensor) -> Tensor:
+        """Tokens (..., D) in the space of the prototypes: each as a prototype that looks at nothing else."""
+        last = self.layers[-1]
+        assert isinstance(last, CrossAttention)
+        return last.alone(tokens, self.prototypes.mean(dim=0))
 
     def forward(self, video: VideoTokens) -> PrototypeSet:
         """Prototypes of B videos with the last layer's attention."""

@@ -67,6 +67,8 @@ class RetrieverConfig:
         temperature: of `cosine`.
         learn_temperature: train it.
         nce_weight: weight of InfoNCE inside the retrieval loss.
+        frame_nce_weight: weight of InfoNCE of the frame branch beside it, with `retrieval` `dot`; with `cosine` the one
+            InfoNCE sees both scores joined.
         triplet_weight: weight of the triplet loss inside the retrieval loss.
         margin: of the triplet loss.
         hard_negatives_from_epoch: from when on the triplet's negatives are hard; counted from 0.
@@ -124,6 +126,7 @@ class RetrieverConfig:
     temperature: float = 0.07
     learn_temperature: bool = False
     nce_weight: float = 1.0
+    frame_nce_weight: float = 0.04
     triplet_weight: float = 1.0
     margin: float = 0.2
     hard_negatives_from_epoch: int = 20

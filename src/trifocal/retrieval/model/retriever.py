@@ -23,6 +23,7 @@ from torch import nn
 
 from trifocal.errors import InvalidInput
 from trifocal.retrieval import losses as L
+from trifocal.retrieval.document import Document
 from trifocal.retrieval.model import saving
 from trifocal.retrieval.model.attention import AttentionGenerator
 from trifocal.retrieval.model.batch import uniform_clips
@@ -34,6 +35,7 @@ from trifocal.retrieval.model.timing import attended_spans, clip_times
 from trifocal.retrieval.model.tokens import PrototypeSet, VideoTokens
 from trifocal.retrieval.model.windows import span_means, window_spans
 from trifocal.retrieval.prototypes import Prototypes
+from trifocal.retrieval.tokens import ClipTokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,11 +46,13 @@ if TYPE_CHECKING:
 
     from trifocal.retrieval.model.batch import RetrievalBatch
     from trifocal.retrieval.model.config import RetrieverConfig
+    from trifocal.retrieval.tokens import TokenKind
 
 __all__ = ["EncodedVideos", "PrototypeRetriever", "RetrieverOutput"]
 
 # Captions scored or videos encoded at once where the caller gives all.
 _AT_ONCE = 64
+_NO_DIRECTION = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +66,7 @@ class RetrieverOutput:
         cosines: (N, B, K), before the maximum over prototypes.
         attention: (B, K, V), or None where prototypes are spans.
         spans: (B, K, 2), in clips, or None where prototypes attend.
+        whole: (B, D), the frame branch's vectors, of any length; None without that branch.
     """
 
     queries: Tensor
@@ -70,6 +75,7 @@ class RetrieverOutput:
     cosines: Tensor
     attention: Tensor | None
     spans: Tensor | None
+    whole: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,11 +148,7 @@ class PrototypeRetriever(nn.Module):
     def prototypes_of(self, video: VideoTokens) -> PrototypeSet:
         """Prototypes of any length, with the whole video's direction mixed in where the configuration says so."""
         made: PrototypeSet = self.generator(video)
-        if not self.config.context:
-            return made
-        whole = F.normalize(video.clips.mean(dim=1, keepdim=True), dim=-1)
-        mixed = F.normalize(made.vectors, dim=-1) + self.config.context * whole
-        return dataclasses.replace(made, vectors=mixed)
+        return dataclasses.replace(made, vectors=self._in_context(made.vectors, video.clips))
 
     def forward(self, batch: RetrievalBatch) -> RetrieverOutput:
         """Queries, prototypes and scores of a batch; `max_words` words of a caption count."""
@@ -270,10 +272,8 @@ class PrototypeRetriever(nn.Module):
         }
         return EncodedVideos(**joined)  # type: ignore[arg-type]
 
-    def encode_document(
-        self, features: ArrayLike, *, times_s: ArrayLike, end_s: float, start_s: float = 0.0
-    ) -> Prototypes:
-        """One video's frame features to prototypes with spans in seconds: what an index takes.
+    def encode_video(self, features: ArrayLike, *, times_s: ArrayLike, end_s: float, start_s: float = 0.0) -> Document:
+        """One video's frame features to all that is scored of it, the frame branch's vector too: what is measured.
 
         Args:
             features: (T, video_dim), a row per frame.
@@ -282,25 +282,78 @@ class PrototypeRetriever(nn.Module):
             start_s: where it starts.
 
         Raises:
-            InvalidInput: shapes that do not fit, times that fall or lie outside, or a model with a frame branch, whose
-                second score no index holds.
+            InvalidInput: shapes that do not fit, times that fall or lie outside.
         """
+        edges, rows = self._clips_of(features, times_s, start_s=start_s, end_s=end_s)
+        shots = seen = None
         if self.frames is not None:
-            raise InvalidInput(
-                "this model looks at frames too, which one index of prototypes cannot hold",
-                remedy="Train with frame_branch=False and frame_tokens=False, or use encode_clips.",
-            )
-        edges = clip_times(times_s, count=self.config.clips, start_s=start_s, end_s=end_s)  # (M + 1,)
-        rows = uniform_clips(features, count=self.config.clips)
-        if len(np.asarray(times_s)) != len(np.asarray(features)):
-            raise InvalidInput(
-                f"{len(np.asarray(features))} features with {len(np.asarray(times_s))} times",
-                remedy="Give one time a frame.",
-            )
-        made = self.encode_clips(rows[None])
+            shots = np.asarray(features, dtype=np.float32)
+            if len(shots) > self.config.max_frames:
+                shots = uniform_clips(shots, count=self.config.max_frames)
+            shots, seen = shots[None], np.ones((1, len(shots)), dtype=np.bool_)
+        made = self.encode_clips(rows[None], frames=shots, frame_mask=seen)
         place = np.linspace(0.0, 1.0, len(edges))
         spans = np.interp(made.spans[0], place, edges).astype(np.float32)
-        return Prototypes(vectors=made.vectors[0], spans_s=np.maximum.accumulate(spans, axis=1))
+        attends = self.config.generator in ("attention", "slots")
+        return Document(
+            Prototypes(vectors=made.vectors[0], spans_s=np.maximum.accumulate(spans, axis=1)),
+            peaks_s=np.interp(made.peaks[0], place, edges).astype(np.float32) if attends else None,
+            whole=None if made.frames is None else made.frames[0],
+            whole_share=self.config.frame_weight,
+        )
+
+    def encode_document(
+        self, features: ArrayLike, *, times_s: ArrayLike, end_s: float, start_s: float = 0.0
+    ) -> Prototypes:
+        """One video's frame features to prototypes with spans in seconds: what an index takes; see `encode_video`.
+
+        Raises:
+            InvalidInput: as there, or a model with a frame branch, whose second score no index holds.
+        """
+        if self.config.frame_branch:
+            raise InvalidInput(
+                "this model scores a vector of the frames too, which an index of prototypes cannot hold",
+                remedy="Train with frame_branch=False, or use encode_video.",
+            )
+        return self.encode_video(features, times_s=times_s, end_s=end_s, start_s=start_s).prototypes
+
+    def encode_tokens(
+        self,
+        features: ArrayLike,
+        *,
+        times_s: ArrayLike,
+        end_s: float,
+        start_s: float = 0.0,
+        kind: TokenKind = "half",
+    ) -> ClipTokens:
+        """One video's clip tokens in the space of the queries, to place moments by and to look for by example.
+
+        A linear encoder maps every frame by itself, so there is a token a frame. A transformer knows M clips and their
+        places, so there is one a clip, at its middle. Where prototypes attend, a token is what a prototype would be
+        that looks at this clip alone. A token without direction (a black frame) takes that of the whole video.
+
+        Args:
+            features: (T, video_dim), a row per frame.
+            times_s: (T,), seconds, never falling.
+            end_s: where the video ends.
+            start_s: where it starts.
+            kind: see `ClipTokens.pack`.
+
+        Raises:
+            InvalidInput: shapes that do not fit, times that fall or lie outside.
+        """
+        edges, rows = self._clips_of(features, times_s, start_s=start_s, end_s=end_s)
+        at_s = (edges[1:] + edges[:-1]) / 2
+        if self.config.encoder == "linear":
+            rows, at_s = np.asarray(features, dtype=np.float32), np.asarray(times_s, dtype=np.float64)
+        with self._in_use():
+            encoded = self.video.contextualise(self.video.embed(torch.from_numpy(rows[None]).to(self.log_scale.device)))
+            alone = self.generator.alone(encoded) if isinstance(self.generator, AttentionGenerator) else encoded
+            tokens = F.normalize(self._in_context(alone, encoded)[0].float(), dim=-1)
+            lost = tokens.norm(dim=-1) < _NO_DIRECTION
+            tokens[lost] = F.normalize(tokens.mean(dim=0), dim=-1)
+            vectors = tokens.cpu().numpy()
+        return ClipTokens.pack(vectors, times_s=at_s, end_s=end_s, kind=kind)
 
     @staticmethod
     def similarity(queries: NDArray[Any], prototypes: NDArray[Any]) -> NDArray[np.float32]:
@@ -325,6 +378,28 @@ class PrototypeRetriever(nn.Module):
 
     # ---- parts -----------------------------------------------------------------------------------------------------
 
+    def _clips_of(
+        self, features: ArrayLike, times_s: ArrayLike, *, start_s: float, end_s: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """When the uniform clips begin and the last one ends, (M + 1,), and the clips (M, video_dim)."""
+        edges = clip_times(times_s, count=self.config.clips, start_s=start_s, end_s=end_s)
+        rows = uniform_clips(features, count=self.config.clips)
+        if len(np.asarray(times_s)) != len(np.asarray(features)):
+            raise InvalidInput(
+                f"{len(np.asarray(features))} features with {len(np.asarray(times_s))} times",
+                remedy="Give one time a frame.",
+            )
+        if rows.shape[1] != self.config.video_dim:
+            raise InvalidInput(f"features have the width {rows.shape[1]}", remedy=f"Give (T, {self.config.video_dim}).")
+        return edges, rows
+
+    def _in_context(self, vectors: Tensor, clips: Tensor) -> Tensor:
+        """Vectors (B, K, D) with the direction of the whole video mixed in, where the configuration says so."""
+        if not self.config.context:
+            return vectors
+        whole = F.normalize(clips.mean(dim=1, keepdim=True), dim=-1)
+        return F.normalize(vectors, dim=-1) + self.config.context * whole
+
     def _cut(self, words: NDArray[np.float32]) -> NDArray[np.float32]:
         """At most `max_words` words; the last one stays the last, because it may stand for the sentence."""
         most = self.config.max_words
@@ -348,10 +423,11 @@ class PrototypeRetriever(nn.Module):
         return self.frames.contextualise(self.frames.embed(frames), mask), mask
 
     def _frame_vectors(self, frames: Tensor | None, mask: Tensor | None) -> Tensor | None:
+        """The frame branch's vectors (B, D), of any length; None without that branch."""
         if self.frame_pool is None:
             return None
         encoded, seen = self._encode_frames(frames, mask)
-        return F.normalize(self.frame_pool(encoded, seen), dim=-1)
+        return torch.as_tensor(self.frame_pool(encoded, seen))
 
     def _output(self, queries: Tensor, made: PrototypeSet, batch: RetrievalBatch) -> RetrieverOutput:
         c = self.config
@@ -360,9 +436,15 @@ class PrototypeRetriever(nn.Module):
         scores = _maximum(cosines, width=c.smooth_max if self.training else 0.0)
         whole = self._frame_vectors(batch.frames, batch.frame_mask)
         if whole is not None:
-            scores = (1 - c.frame_weight) * scores + c.frame_weight * (q @ whole.T)
+            scores = (1 - c.frame_weight) * scores + c.frame_weight * (q @ F.normalize(whole, dim=-1).T)
         return RetrieverOutput(
-            queries=q, prototypes=p, scores=scores, cosines=cosines, attention=made.attention, spans=made.spans
+            queries=q,
+            prototypes=p,
+            scores=scores,
+            cosines=cosines,
+            attention=made.attention,
+            spans=made.spans,
+            whole=whole,
         )
 
     def _retrieval_loss(
@@ -377,6 +459,8 @@ class PrototypeRetriever(nn.Module):
                 dots = torch.unflatten(queries @ made.vectors.flatten(0, 1).T, 1, tuple(made.vectors.shape[:2]))
                 logits = _maximum(dots, width=0.0)
             loss = loss + c.nce_weight * L.info_nce(logits, batch.owner)
+        if c.retrieval == "dot" and out.whole is not None and c.frame_nce_weight > 0:
+            loss = loss + c.frame_nce_weight * L.info_nce(queries @ out.whole.T, batch.owner)
         if c.triplet_weight > 0:
             hard = epoch >= c.hard_negatives_from_epoch
             loss = loss + c.triplet_weight * L.triplet(
@@ -438,7 +522,7 @@ class PrototypeRetriever(nn.Module):
             spans=spans.cpu().numpy().astype(np.float32),
             peaks=peaks.cpu().numpy().astype(np.float32),
             attention=attention.cpu().numpy().astype(np.float32),
-            frames=None if whole is None else whole.float().cpu().numpy().astype(np.float16),
+            frames=None if whole is None else F.normalize(whole.float(), dim=-1).cpu().numpy().astype(np.float16),
         )
 
     @contextmanager
