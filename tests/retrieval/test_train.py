@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from trifocal.errors import InvalidInput
 from trifocal.retrieval.data import ArrayRows, Caption, CaptionSet, RetrievalData
 from trifocal.retrieval.data.batches import SplitBatches
-from trifocal.retrieval.evaluation import evaluate
+from trifocal.retrieval.evaluation import evaluate, rank_scores, ranks_of
+from trifocal.retrieval.losses import info_nce
 from trifocal.retrieval.model import PRESETS, PrototypeRetriever
-from trifocal.retrieval.train import FindConfig, find_config, train_find
+from trifocal.retrieval.train import FindConfig, RetrievalTask, find_config, train_find
 
 SMALL: dict[str, Any] = {"hidden": 32, "clips": 8, "window_max": 4, "prototypes": 4, "heads": 2, "max_words": 6}
 
@@ -118,8 +119,52 @@ def test_moments_are_never_looked_at_in_training(tmp_path: Path) -> None:
 @pytest.mark.parametrize("changes", [{"frame_branch": True}, {"frame_tokens": True}])
 def test_models_that_look_at_frames_are_trained_too(changes: dict[str, Any], tmp_path: Path) -> None:
     chosen = replace(config("paper", epochs=1), changes={**SMALL, "max_frames": 8, **changes})
-    result, _ = train_find(make(6), chosen, folder=tmp_path)
+    data = make(6)
+    result, model = train_find(data, chosen, folder=tmp_path)
     assert result.history[0]["sum_r"] > 0
+    report = evaluate(model, data, timing=False)
+    assert report.peak == "attention"
+    assert report.sharpened is not None
+    assert report.bytes_per_video == model.config.bytes_per_video
+    batch = next(SplitBatches(data, data.split("test"), clips=8, max_words=6, max_frames=8).each(6))
+    with torch.no_grad():
+        ranks, _ = ranks_of(model(batch).scores.numpy(), batch.owner.numpy())
+    assert report.ranks.recall == pytest.approx(rank_scores(ranks).recall, abs=6)  # half precision may swap two
+
+
+def test_the_frame_branch_has_its_infonce_with_dot_products(tmp_path: Path) -> None:
+    data = make(6)
+    changes = {"frame_branch": True, "max_frames": 8, "retrieval": "dot"}
+    losses = []
+    for weight in (0.0, 1.0):
+        chosen = replace(config("paper", epochs=1), changes={**SMALL, **changes, "frame_nce_weight": weight})
+        task = RetrievalTask(data, chosen, watched="test")
+        torch.manual_seed(0)
+        batch = task.split.make(range(6))
+        losses.append(float(task.model.eval().loss(batch)["retrieval"].detach()))
+        if weight:
+            out = task.model(batch)
+            assert out.whole is not None
+            queries = task.model._queries(batch)
+            own = float(info_nce(queries @ out.whole.T, batch.owner).detach())
+    assert losses[1] - losses[0] == pytest.approx(own, rel=1e-4)
+
+
+def test_collapse_is_told_where_nothing_is_watched(tmp_path: Path) -> None:
+    result, _ = train_find(make(6, splits=("train",)), config(epochs=2, stop_on="nothing"), folder=tmp_path)
+    for row in result.history:
+        assert {"mean_cosine", "winners_per_video", "winners_corpus", "attention_entropy"} <= row.keys()
+        assert not {"sum_r", "peak_inside"} & row.keys()  # recall on what was trained on would flatter
+    assert "mean_cosine" in (tmp_path / "metrics.csv").read_text().splitlines()[0]
+
+
+def test_the_peak_inside_counts_every_moment_of_those_that_have_one(tmp_path: Path) -> None:
+    data = make(6)
+    everywhere = ((20.0, 21.0), (0.0, 15.0))  # the second holds any peak
+    captions = [replace(one, moments_s=everywhere if one.id.endswith("#0") else ()) for one in data.split("test")]
+    data = replace(data, splits={**data.splits, "test": CaptionSet(tuple(captions), data.split("test").durations_s)})
+    result, _ = train_find(data, config(epochs=1, stop_on="test"), folder=tmp_path)
+    assert result.history[0]["peak_inside"] == 1.0
 
 
 @pytest.mark.parametrize("model", PRESETS)
@@ -134,6 +179,7 @@ def test_a_recipe_of_the_field_goes_with_the_form_of_the_paper() -> None:
     assert ours.train.lr == find_config("default").train.lr
     assert (paper.changes["max_words"], ours.changes) == (30, {"max_words": 30})
     assert (ours.train.epochs, ours.train.patience) == (100, 10)
+    assert (paper.train.warmup, ours.train.warmup) == (0.01, find_config("default").train.warmup)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trifocal.errors import InvalidInput
+from trifocal.retrieval.evaluation.metrics import moment_share
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["CollapseFigures", "collapse_figures"]
 
@@ -34,8 +37,8 @@ class CollapseFigures:
         top_winner_share: share of queries, 0 to 1, that the commonest winner takes.
         attention_entropy: of a prototype's attention over clips in nats, the mean; None where it is not known. Even
             attention over M clips has log M.
-        peak_inside: share of queries, 0 to 1, whose winner looks most at a clip inside the true moment; None without
-            moments.
+        peak_inside: share of queries, 0 to 1, whose winner looks most at a clip inside a true moment, among those
+            that have one; None without moments.
         peak_chance: the same for a peak drawn evenly over the video: the mean share of the video that a moment fills.
     """
 
@@ -61,7 +64,7 @@ def collapse_figures(
     *,
     attention: ArrayLike | None = None,
     peaks: ArrayLike | None = None,
-    moments: ArrayLike | None = None,
+    moments: Sequence[ArrayLike] | NDArray[Any] | None = None,
 ) -> CollapseFigures:
     """The figures of a set of queries with their own videos.
 
@@ -71,7 +74,8 @@ def collapse_figures(
         owner: (N,), the query's video, 0..B−1.
         attention: (B, K, M), rows of sum 1: what each prototype takes from each clip.
         peaks: (B, K), where each looks most, as a share of the video.
-        moments: (N, 2), start and end of each query's moment as shares of the video; needs `peaks`.
+        moments: of each query start and end as shares of the video, (2,), or (m, 2) where it has several and any will
+            do, or (0, 2) where they are not known and it does not count; N of them; needs `peaks`.
 
     Raises:
         InvalidInput: shapes that do not fit, no queries, or moments without peaks.
@@ -99,9 +103,14 @@ def collapse_figures(
         entropy = float(-(a * np.log(np.maximum(a, 1e-12))).sum(axis=-1).mean())
     inside = chance = None
     if moments is not None and peaks is not None:
-        peak, spans = np.asarray(peaks)[own, winner], np.asarray(moments, np.float64)
-        inside = float(((spans[:, 0] <= peak) & (peak <= spans[:, 1])).mean())
-        chance = float(np.clip(spans[:, 1] - spans[:, 0], 0, 1).mean())
+        if len(moments) != len(q):
+            raise InvalidInput(f"there are {len(moments)} moments of {len(q)} queries", remedy="Give one a query.")
+        places = np.asarray(peaks, np.float64)[own, winner]
+        windows = [np.asarray(one, np.float64).reshape(-1, 2) for one in moments]
+        known = [(place, one) for place, one in zip(places, windows, strict=True) if len(one)]
+        if known:
+            inside = float(np.mean([((one[:, 0] <= place) & (place <= one[:, 1])).any() for place, one in known]))
+            chance = float(np.mean([moment_share(np.clip(one, 0, 1).tolist(), 1.0) for _, one in known]))
     return CollapseFigures(
         mean_cosine=float(pairs.mean()) if K > 1 else 1.0,
         winners_per_video=float((wins[asked] > 0).sum(axis=1).mean()),

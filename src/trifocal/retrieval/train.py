@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from trifocal.retrieval.data.captions import Caption
+    from trifocal.retrieval.data.captions import Caption, CaptionSet
     from trifocal.retrieval.data.collection import RetrievalData
     from trifocal.retrieval.model import EncodedVideos
 
@@ -114,7 +114,8 @@ def find_config(
     """The configuration that goes with a model and, where one is named, a data set of the field.
 
     The model's own recipe sets rate, schedule and warm-up. A data set's sets batch, epochs and patience; for the form
-    of the paper also rate, dropout, margin, words and the weight of InfoNCE, which the field found for such models.
+    of the paper also rate, warm-up, dropout, margin, words and the weight of InfoNCE, which the field found for such
+    models.
 
     Args:
         model: name of a preset of `retrieval.model`.
@@ -141,7 +142,7 @@ def find_config(
         if model.startswith("paper"):
             fitted = {**recipe["model"], **recipe["parity"]}
         else:
-            of_the_field.pop("lr")
+            of_the_field = {name: value for name, value in of_the_field.items() if name not in ("lr", "warmup")}
         settings |= of_the_field
     return FindConfig(
         model=model,
@@ -157,7 +158,8 @@ class RetrievalTask(Task):
     Args:
         data: with a split "train", and the one that is watched.
         config: of the run.
-        watched: the split that is evaluated after an epoch; None for none.
+        watched: the split that is evaluated after an epoch; None for none, and then the figures of collapse are those
+            of some training videos, without a look at their moments.
     """
 
     def __init__(self, data: RetrievalData, config: FindConfig, *, watched: str | None) -> None:
@@ -169,18 +171,21 @@ class RetrievalTask(Task):
         self.model: PrototypeRetriever = PrototypeRetriever(chosen)
         frames = chosen.max_frames if chosen.frame_branch or chosen.frame_tokens else None
 
-        def batches(split: str, captions_per_video: int | None = None) -> SplitBatches:
+        def batches(captions: CaptionSet, captions_per_video: int | None = None) -> SplitBatches:
             return SplitBatches(
                 data,
-                data.split(split),
+                captions,
                 clips=chosen.clips,
                 max_words=chosen.max_words,
                 max_frames=frames,
                 captions_per_video=captions_per_video,
             )
 
-        self.split = batches("train", config.captions_per_video)
-        self.watched = None if watched is None else batches(watched)
+        train = data.split("train")
+        self.split = batches(train, config.captions_per_video)
+        self.watched = None if watched is None else batches(data.split(watched))
+        some = np.unique(np.linspace(0, len(self.split) - 1, min(_SOME, len(self.split))).round().astype(np.int64))
+        self._some = batches(train.only([self.split.videos[place] for place in some])) if watched is None else None
         self._durations_s = {} if watched is None else data.split(watched).durations_s
         self._epoch = 0
 
@@ -216,22 +221,20 @@ class RetrievalTask(Task):
 
     def evaluate(self) -> Mapping[str, float]:
         """Recall and SumR on the watched split, and how its prototypes are used (`retrieval.collapse`)."""
-        if self.watched is None:
-            return {}
+        looked_at = self._some if self.watched is None else self.watched
+        assert looked_at is not None
         made = [
             self.model.encode_clips(
                 batch.clips.numpy(),
                 frames=None if batch.frames is None else batch.frames.numpy(),
                 frame_mask=None if batch.frame_mask is None else batch.frame_mask.numpy(),
             )
-            for batch in self.watched.each(_EVALUATED)
+            for batch in looked_at.each(_EVALUATED)
         ]
         vectors = np.concatenate([one.vectors for one in made]).astype(np.float32)  # (Nv, K, D)
-        captions = [one for video in self.watched.videos for one in self.watched.captions[video]]
-        queries = self.model.encode_query([self.watched.words(one.id) for one in captions])  # (N, D)
-        owner = np.repeat(np.arange(len(vectors)), [len(self.watched.captions[one]) for one in self.watched.videos])
-        scores = self._scores(queries, vectors, made)
-        found = rank_scores(ranks_of(scores, owner)[0])
+        captions = [one for video in looked_at.videos for one in looked_at.captions[video]]
+        queries = self.model.encode_query([looked_at.words(one.id) for one in captions])  # (N, D)
+        owner = np.repeat(np.arange(len(vectors)), [len(looked_at.captions[one]) for one in looked_at.videos])
         # Collapse is a matter of shares and means: a part of many queries tells it, and their prototypes fit in memory.
         most = max(100, _COLLAPSE_NUMBERS // (vectors.shape[1] * vectors.shape[2]))
         chosen = np.unique(np.linspace(0, len(captions) - 1, min(most, len(captions))).round().astype(np.int64))
@@ -241,13 +244,13 @@ class RetrievalTask(Task):
             owner[chosen],
             attention=np.concatenate([one.attention for one in made]),
             peaks=np.concatenate([one.peaks for one in made]),
-            moments=self._moments([captions[index] for index in chosen]),
+            moments=None if self.watched is None else self._moments([captions[index] for index in chosen]),
         )
-        return {
-            "sum_r": found.sum_r,
-            **{f"r{k}": value for k, value in found.recall.items()},
-            **{name: float(value) for name, value in figures.to_dict().items() if value is not None},
-        }
+        collapse = {name: float(value) for name, value in figures.to_dict().items() if value is not None}
+        if self.watched is None:
+            return collapse
+        found = rank_scores(ranks_of(self._scores(queries, vectors, made), owner)[0])
+        return {"sum_r": found.sum_r, **{f"r{k}": value for k, value in found.recall.items()}, **collapse}
 
     def _scores(
         self, queries: NDArray[np.float32], vectors: NDArray[np.float32], made: Sequence[EncodedVideos]
@@ -267,14 +270,17 @@ class RetrievalTask(Task):
         whole = np.concatenate(frames).astype(np.float32)  # (Nv, D)
         return np.asarray((1 - weight) * scores + weight * (queries @ whole.T), dtype=np.float32)
 
-    def _moments(self, captions: Sequence[Caption]) -> NDArray[np.float64] | None:
-        """The captions' moments as shares of their videos, (N, 2); None where one is not known."""
-        if not all(one.moments_s and one.video in self._durations_s for one in captions):
-            return None
-        return np.array([np.array(one.moments_s[0]) / self._durations_s[one.video] for one in captions])
+    def _moments(self, captions: Sequence[Caption]) -> list[NDArray[np.float64]]:
+        """The captions' moments as shares of their videos, (m, 2) each; (0, 2) where none is known."""
+        return [
+            np.array(one.moments_s if one.video in self._durations_s else ()).reshape(-1, 2)
+            / self._durations_s.get(one.video, 1.0)
+            for one in captions
+        ]
 
 
 _EVALUATED = 64
+_SOME = 200  # training videos that show collapse where nothing is watched
 _QUERIES = 256
 _COLLAPSE_NUMBERS = 1 << 26
 

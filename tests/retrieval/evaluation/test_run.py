@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from trifocal.errors import InvalidInput, NotInLibrary
-from trifocal.retrieval import similarity
+from trifocal.retrieval import build_prototypes, similarity
 from trifocal.retrieval.data import ArrayRows, Caption, CaptionSet, RetrievalData
+from trifocal.retrieval.document import Document
 from trifocal.retrieval.evaluation import Untrained, encode_corpus, evaluate, plot, rank_scores, ranks_of
 
 SEGMENT = 4
@@ -39,6 +42,10 @@ def test_what_is_planted_is_found() -> None:
     assert report.moments.peak_inside == 100.0
     assert report.moments.mean_iou == pytest.approx(1.0)
     assert report.moments.chance == pytest.approx(100 / 3)
+    assert report.sharpened is not None
+    assert (report.peak, report.sharpened.queries, report.sharpened.peak_inside) == ("middle", 36, 100.0)
+    assert report.sharpened.mean_iou == pytest.approx(1.0)
+    assert evaluate(Untrained(prototypes=3), planted(), sharpen=False).sharpened is None
     assert list(report.groups) == ["(0.2, 0.4]"]
     assert report.bytes_per_video == 3 * 16 * 2
     assert report.chance_sum_r == pytest.approx(100 * (1 / 12 + 5 / 12 + 10 / 12 + 1))
@@ -59,6 +66,41 @@ def test_the_figures_are_those_of_the_scores() -> None:
     assert report.ranks == rank_scores(ranks, tied=tied)
     assert report.ranks.sum_r < 400
     assert (report.query_ms, report.video_ms, report.search) == (None, None, ())
+
+
+@dataclass(frozen=True)
+class Looking(Untrained):
+    """One prototype a video that looks at its last second, and a vector of the whole that is another video's."""
+
+    share: float = 0.0
+
+    def encode_video(self, features: Any, *, times_s: Any, end_s: float) -> Document:
+        made = build_prototypes(features, times_s=times_s, end_s=end_s, k=1)
+        other = -made.vectors[0]
+        peaks = np.full(1, end_s - 1, np.float32)
+        return Document(made, peaks_s=peaks, whole=other, whole_share=self.share)
+
+
+def test_the_peak_is_the_models_where_it_has_one() -> None:
+    report = evaluate(Looking(), planted(), timing=False)
+    assert report.peak == "attention"
+    assert report.moments.peak_inside == pytest.approx(100 / 3)  # the last of three parts
+    assert report.to_dict()["moments"]["peak"] == "attention"
+
+
+def test_a_vector_of_the_whole_is_scored_by_its_share() -> None:
+    ours, even, theirs = (evaluate(Looking(share=share), planted(), timing=False) for share in (0.0, 0.5, 1.0))
+    assert even.ranks.tied == 1.0  # every score is 0
+    assert ours.ranks.median_rank == 1
+    assert theirs.ranks.median_rank == 12
+    assert ours.bytes_per_video == 2 * 16 * 2
+
+
+def test_a_document_that_does_not_fit_is_refused() -> None:
+    made = build_prototypes(np.eye(4), times_s=np.arange(4), end_s=4.0)
+    for parts in ({"peaks_s": np.zeros(3, np.float32)}, {"whole": np.zeros(3, np.float16)}):
+        with pytest.raises(InvalidInput, match=r"(have|has) the shape"):
+            Document(made, **parts)
 
 
 def test_equal_videos_tie_and_are_told() -> None:

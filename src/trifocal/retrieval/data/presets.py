@@ -2,7 +2,7 @@
 
 Two kinds of features each: those of the first line (ResNet152 and I3D with RoBERTa) and CLIP's (specs/prvr.md §10). The
 layouts are those that the public training scripts share, so a folder prepared for one of them is read as it is. Recipes
-are the field's (§11): rate, dropout, margin, weights of InfoNCE; the model's form is chosen apart from them.
+are the field's (§11): rate, warm-up, dropout, margin, weights of InfoNCE; the model's form is chosen apart from them.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _COUNTS = "counts differ between papers (9,043 and 4,430 videos, or 10,009 and 4
 def _recipe(lr: float, dropout: float, margin: float, nce: float, words: int, hard_from: int = 20) -> Mapping[str, Any]:
     return MappingProxyType(
         {
-            "train": {"lr": lr, "epochs": 100, "patience": 10},
+            "train": {"lr": lr, "warmup": 0.01, "epochs": 100, "patience": 10},
             "batch_videos": 128,
             "model": {
                 "dropout": dropout,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from trifocal.errors import MissingExtra
 
@@ -33,7 +33,11 @@ class FindReport:
         ranks: over all queries.
         chance_sum_r: SumR of a random order.
         groups: over queries by how much of their video the moment fills.
-        moments: where the best span is in the right video.
+        moments: where the best span is in the right video, by prototypes alone.
+        peak: what `peak_inside` looks at: the `attention`'s peak of the winner, or the `middle` of its span where a
+            prototype is its span.
+        sharpened: the same by scoring all clip tokens of that video; the peak is the best token inside the stretch.
+            None where it was not measured.
         bytes_per_video: of the vectors in an index.
         prototypes_per_video: mean.
         query_ms: to encode one query; None where nothing was timed.
@@ -53,6 +57,8 @@ class FindReport:
     query_ms: float | None = None
     video_ms: float | None = None
     search: tuple[SearchTime, ...] = field(default=())
+    sharpened: MomentScores | None = None
+    peak: Literal["attention", "middle"] = "middle"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -64,7 +70,8 @@ class FindReport:
             "chance_sum_r": self.chance_sum_r,
             "tie_rule": "rank = 1 + number of videos that score strictly more",
             "groups": {name: one.to_dict() for name, one in self.groups.items()},
-            "moments": self.moments.to_dict(),
+            "moments": {**self.moments.to_dict(), "peak": self.peak},
+            "moments_sharpened": None if self.sharpened is None else self.sharpened.to_dict(),
             "bytes_per_video": self.bytes_per_video,
             "prototypes_per_video": self.prototypes_per_video,
             "query_ms": self.query_ms,

@@ -15,6 +15,7 @@ import numpy as np
 
 from trifocal.errors import InvalidInput
 from trifocal.retrieval.data.features import FolderRows
+from trifocal.retrieval.document import Document
 from trifocal.retrieval.evaluation.metrics import (
     GROUPS,
     MomentScores,
@@ -26,6 +27,7 @@ from trifocal.retrieval.evaluation.metrics import (
 from trifocal.retrieval.evaluation.report import FindReport, SearchTime
 from trifocal.retrieval.moment import pick_moments
 from trifocal.retrieval.prototypes import Method, Prototypes, build_prototypes
+from trifocal.retrieval.tokens import ClipTokens
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,10 +47,12 @@ class Retriever(Protocol):
         """Captions' words, each (L, d_t), to unit vectors float32 (N, D)."""
         ...
 
-    def encode_document(
-        self, features: NDArray[np.float32], *, times_s: NDArray[np.float64], end_s: float
-    ) -> Prototypes:
-        """A video's rows (T, d_v) at their times to prototypes."""
+    def encode_video(self, features: NDArray[np.float32], *, times_s: NDArray[np.float64], end_s: float) -> Document:
+        """A video's rows (T, d_v) at their times to all that is scored of it."""
+        ...
+
+    def encode_tokens(self, features: NDArray[np.float32], *, times_s: NDArray[np.float64], end_s: float) -> ClipTokens:
+        """The same to clip tokens in the space of the queries, which moments are placed by once more."""
         ...
 
 
@@ -71,11 +75,13 @@ class Untrained:
         unit: NDArray[np.float32] = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
         return unit
 
-    def encode_document(
-        self, features: NDArray[np.float32], *, times_s: NDArray[np.float64], end_s: float
-    ) -> Prototypes:
+    def encode_video(self, features: NDArray[np.float32], *, times_s: NDArray[np.float64], end_s: float) -> Document:
         """See `Retriever`."""
-        return build_prototypes(features, times_s=times_s, end_s=end_s, k=self.prototypes, method=self.method)
+        return Document(build_prototypes(features, times_s=times_s, end_s=end_s, k=self.prototypes, method=self.method))
+
+    def encode_tokens(self, features: NDArray[np.float32], *, times_s: NDArray[np.float64], end_s: float) -> ClipTokens:
+        """See `Retriever`."""
+        return ClipTokens.pack(features, times_s=times_s, end_s=end_s)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +90,7 @@ class Corpus:
 
     Args:
         videos: ids.
-        prototypes: of each.
+        documents: of each.
         ends_s: where each ends.
         captions: in the order of the queries.
         queries: float32 (N, D).
@@ -94,13 +100,18 @@ class Corpus:
     """
 
     videos: tuple[str, ...]
-    prototypes: tuple[Prototypes, ...]
+    documents: tuple[Document, ...]
     ends_s: tuple[float, ...]
     captions: tuple[Caption, ...]
     queries: NDArray[np.float32]
     owner: NDArray[np.int64]
     query_ms: float
     video_ms: float
+
+    @property
+    def prototypes(self) -> tuple[Prototypes, ...]:
+        """Those of each video."""
+        return tuple(one.prototypes for one in self.documents)
 
 
 def encode_corpus(
@@ -136,7 +147,7 @@ def encode_corpus(
         rows = data.features.read(video)
         times_s, end_s = row_times(data, video, len(rows), captions.durations_s.get(video))
         began = time.perf_counter()
-        made.append(retriever.encode_document(rows, times_s=times_s, end_s=end_s))
+        made.append(retriever.encode_video(rows, times_s=times_s, end_s=end_s))
         spent.append(1000 * (time.perf_counter() - began))
         ends.append(end_s)
     words = [data.words.read(one.id) for one in captions]
@@ -151,7 +162,7 @@ def encode_corpus(
     place = {video: index for index, video in enumerate(videos)}
     return Corpus(
         videos=videos,
-        prototypes=tuple(made),
+        documents=tuple(made),
         ends_s=tuple(ends),
         captions=captions.captions,
         queries=queries,
@@ -167,6 +178,7 @@ def evaluate(
     *,
     split: str = "test",
     timing: bool = True,
+    sharpen: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> FindReport:
     """All figures of a retriever on a split.
@@ -176,6 +188,7 @@ def evaluate(
         data: the set.
         split: its part.
         timing: measure milliseconds too.
+        sharpen: place each moment once more by scoring all clip tokens of the right video; reads videos again.
         progress: told how many videos are done and how many there are.
 
     Raises:
@@ -193,6 +206,7 @@ def evaluate(
         chosen = (shares > low) & (shares <= high)
         if chosen.any():
             groups[f"({low:g}, {high:g}]"] = rank_scores(ranks[chosen], tied=tied[chosen])
+    whole = sum(one.whole.nbytes for one in corpus.documents if one.whole is not None)
     return FindReport(
         data=data.name,
         split=split,
@@ -201,7 +215,9 @@ def evaluate(
         chance_sum_r=_chance(len(corpus.videos)),
         groups=groups,
         moments=_moments(corpus),
-        bytes_per_video=float(stacked.nbytes / len(corpus.videos)),
+        sharpened=_sharpened(retriever, data, captions, corpus) if sharpen else None,
+        peak="attention" if all(one.peaks_s is not None for one in corpus.documents) else "middle",
+        bytes_per_video=float((stacked.nbytes + whole) / len(corpus.videos)),
         prototypes_per_video=len(stacked) / len(corpus.videos),
         query_ms=corpus.query_ms if timing else None,
         video_ms=corpus.video_ms if timing else None,
@@ -224,9 +240,15 @@ def _ranks(
     corpus: Corpus, stacked: NDArray[np.float16], starts: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     vectors = stacked.astype(np.float32)
+    wholes = [one.whole for one in corpus.documents if one.whole is not None]
+    whole = np.stack(wholes).astype(np.float32) if len(wholes) == len(corpus.documents) else None  # (Nv, D)
+    share = 0.0 if whole is None else corpus.documents[0].whole_share
     ranks, tied = [], []
     for start in range(0, len(corpus.queries), _ROWS):
-        scores = np.maximum.reduceat(corpus.queries[start : start + _ROWS] @ vectors.T, starts, axis=1)
+        queries = corpus.queries[start : start + _ROWS]
+        scores = np.maximum.reduceat(queries @ vectors.T, starts, axis=1)
+        if whole is not None:
+            scores = (1 - share) * scores + share * (queries @ whole.T)
         found, ties = ranks_of(scores, corpus.owner[start : start + _ROWS])
         ranks.append(found)
         tied.append(ties)
@@ -240,17 +262,44 @@ def _share(one: Caption, captions: CaptionSet) -> float:
 
 
 def _moments(corpus: Corpus) -> MomentScores:
+    """Where prototypes alone put the moments: the winner's peak (its middle, where it has none), and the best span."""
     peaks, spans, truths, ends = [], [], [], []
     for query, one, owner in zip(corpus.queries, corpus.captions, corpus.owner, strict=True):
         if not one.moments_s:
             continue
-        prototypes = corpus.prototypes[owner]
-        scores = prototypes.vectors.astype(np.float32) @ query
-        peaks.append(float(prototypes.spans_s[int(np.argmax(scores))].mean()))
-        ((start, end, _),) = pick_moments(scores, prototypes.spans_s, count=1)
+        document = corpus.documents[owner]
+        scores = document.prototypes.vectors.astype(np.float32) @ query
+        winner = int(np.argmax(scores))
+        place = document.prototypes.spans_s[winner].mean() if document.peaks_s is None else document.peaks_s[winner]
+        peaks.append(float(place))
+        ((start, end, _),) = pick_moments(scores, document.prototypes.spans_s, count=1)
         spans.append((start, end))
         truths.append(one.moments_s)
         ends.append(corpus.ends_s[owner])
+    return moment_scores(peaks, spans, truths, ends)
+
+
+def _sharpened(retriever: Retriever, data: RetrievalData, captions: CaptionSet, corpus: Corpus) -> MomentScores:
+    """Where all clip tokens of the right video put the moments: the stretch that stands out, and its best token."""
+    asked: dict[int, list[int]] = {}
+    for number, (one, owner) in enumerate(zip(corpus.captions, corpus.owner, strict=True)):
+        if one.moments_s:
+            asked.setdefault(int(owner), []).append(number)
+    peaks, spans, truths, ends = [], [], [], []
+    for owner, numbers in asked.items():
+        video = corpus.videos[owner]
+        rows = data.features.read(video)
+        times_s, end_s = row_times(data, video, len(rows), captions.durations_s.get(video))
+        tokens = retriever.encode_tokens(rows, times_s=times_s, end_s=end_s)
+        for number in numbers:
+            query = corpus.queries[number]
+            ((start, end),) = tokens.sharpen(query)
+            inside = (tokens.times_s >= start) & (tokens.times_s <= end)
+            best = int(np.argmax(np.where(inside, tokens.vectors() @ query, -np.inf)))
+            peaks.append(float(tokens.times_s[best]))
+            spans.append((start, end))
+            truths.append(corpus.captions[number].moments_s)
+            ends.append(corpus.ends_s[owner])
     return moment_scores(peaks, spans, truths, ends)
 
 
