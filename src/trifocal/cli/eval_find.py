@@ -14,6 +14,8 @@ from trifocal.cli.find_data import (
     DataOption,
     FramesOption,
     RootOption,
+    Texts,
+    TextsOption,
     VideosOption,
     open_data,
 )
@@ -22,7 +24,7 @@ from trifocal.cli.progress import count_progress
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from trifocal.retrieval.evaluation import FindReport
+    from trifocal.retrieval.evaluation import FindReport, MomentScores
 
 
 def eval_find(
@@ -36,6 +38,7 @@ def eval_find(
     videos: VideosOption = None,
     fps: FramesOption = 2.0,
     cache: CacheOption = None,
+    texts: TextsOption = Texts.LSA,
     encoder: Annotated[
         str | None, typer.Option(help="What encodes your own videos.", show_default="the model's, else default")
     ] = None,
@@ -61,7 +64,15 @@ def eval_find(
 
         base = load_encoder(encoder or _encoder_of(folder))
     found = open_data(
-        data=data, root=root, captions=captions, videos=videos, fps=fps, cache=cache, encoder=base, quiet=quiet
+        data=data,
+        root=root,
+        captions=captions,
+        videos=videos,
+        fps=fps,
+        cache=cache,
+        encoder=base,
+        texts=texts,
+        quiet=quiet,
     )
     part = split or ("test" if "test" in found.splits or len(found.splits) != 1 else next(iter(found.splits)))
     retrievers: dict[str, Retriever] = {}
@@ -117,13 +128,10 @@ def _print(name: str, report: FindReport) -> None:
     out.print(table)
     out.print(f"by chance SumR {report.chance_sum_r:.1f}; ties {100 * report.ranks.tied:.1f} %", markup=False)
     if report.moments.queries:
-        moments = report.moments
-        ious = ", ".join(f"{100 * at:.0f} %: {value:.1f} %" for at, value in moments.iou_at.items())
-        out.print(
-            f"moments: the peak lies inside {moments.peak_inside:.1f} % (by chance {moments.chance:.1f} %), "
-            f"mean overlap (IoU) {moments.mean_iou:.3f}, at least {ious}",
-            markup=False,
-        )
+        what = "the winner's attention peak" if report.peak == "attention" else "the winner's middle"
+        out.print(f"moments: {_placed(report.moments, what)}", markup=False)
+        if report.sharpened is not None:
+            out.print(f"by clip tokens: {_placed(report.sharpened, 'the best token')}", markup=False)
     out.print(
         f"{report.prototypes_per_video:.1f} prototypes and {size(report.bytes_per_video)} a video; "
         f"{report.query_ms or 0:.2f} ms to encode a query, {report.video_ms or 0:.1f} ms a video",
@@ -132,6 +140,15 @@ def _print(name: str, report: FindReport) -> None:
     if report.search:
         spent = ", ".join(f"{one.videos}: {one.ms:.3f} ms" for one in report.search)
         out.print(f"search by number of videos: {spent}", markup=False)
+
+
+def _placed(moments: MomentScores, what: str) -> str:
+    """How well moments are placed, in words."""
+    ious = ", ".join(f"{100 * at:.0f} %: {value:.1f} %" for at, value in moments.iou_at.items())
+    return (
+        f"{what} lies inside {moments.peak_inside:.1f} % (by chance {moments.chance:.1f} %), "
+        f"mean overlap (IoU) {moments.mean_iou:.3f}, at least {ious}"
+    )
 
 
 def _model_folder(path: Path) -> Path:

@@ -5,8 +5,10 @@ Frames of the user's own videos are encoded once and kept in a cache folder, so 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -17,8 +19,18 @@ from trifocal.errors import InvalidInput
 if TYPE_CHECKING:
     from trifocal.retrieval import FrameTextEncoder
     from trifocal.retrieval.data import DataReport, RetrievalData
+    from trifocal.training import Processes
 
+T = TypeVar("T")
 TWO_ANNOTATIONS = "anet-2a"
+
+
+class Texts(StrEnum):
+    """What the texts of `anet-2a` become vectors by."""
+
+    LSA = "lsa"
+    MINILM = "minilm"
+
 
 DataOption = Annotated[
     str | None,
@@ -38,7 +50,12 @@ VideosOption = Annotated[
 ]
 FramesOption = Annotated[float, typer.Option("--fps", min=0.01, max=60, help="Frames a second, of your own videos.")]
 CacheOption = Annotated[
-    Path | None, typer.Option("--cache", help="Where encoded frames are kept.", show_default="beside the captions")
+    Path | None,
+    typer.Option("--cache", help="Where encoded frames (or texts) are kept.", show_default="beside the captions"),
+]
+TextsOption = Annotated[
+    Texts,
+    typer.Option(help="What encodes the texts of anet-2a: a latent space fitted on its train.json, or MiniLM."),
 ]
 
 
@@ -52,6 +69,8 @@ def open_data(
     cache: Path | None,
     encoder: FrameTextEncoder | None,
     quiet: bool,
+    texts: Texts = Texts.LSA,
+    group: Processes | None = None,
 ) -> RetrievalData:
     """The data set that the options name.
 
@@ -61,9 +80,12 @@ def open_data(
         captions: a table of one's own.
         videos: the folder of its videos; that of the table by default.
         fps: frames a second.
-        cache: where encoded frames are kept; `.trifocal-features` beside the table by default.
+        cache: where encoded frames are kept; `.trifocal-features` beside the table by default. The texts of `anet-2a`
+            by MiniLM: `.trifocal-texts` in the set's folder by default.
         encoder: of frames and words of one's own; needed with `captions`.
         quiet: show no progress.
+        texts: what the texts of `anet-2a` are encoded by.
+        group: the processes that all open it; the first encodes, the others find that done.
 
     Raises:
         InvalidInput: neither or both kinds, or what the readers refuse.
@@ -76,7 +98,10 @@ def open_data(
         if root is None:
             raise InvalidInput(f"--data {data} needs its folder", remedy="Add --root.")
         if data == TWO_ANNOTATIONS:
-            return readers.read_two_annotations(root)
+            if texts is Texts.LSA:
+                return readers.read_two_annotations(root)
+            encode = readers.KeptSentences(cache or (root if root.is_dir() else root.parent) / ".trifocal-texts")
+            return _first(group, lambda: readers.read_two_annotations(root, encode=encode))
         return readers.open_layout(root) if data == "layout" else readers.open_field(data, root)
     assert captions is not None
     if encoder is None:
@@ -84,18 +109,29 @@ def open_data(
     splits = readers.read_own(captions)
     named = list(dict.fromkeys(video for one in splits.values() for video in one.videos()))
     files = readers.files_of(videos or captions.parent, named, table=captions)
+    kept = cache or captions.parent / ".trifocal-features"
     with count_progress("encoding", "videos") as progress:
-        features = readers.extract_features(
-            files,
-            encoder,
-            cache=cache or captions.parent / ".trifocal-features",
-            frames_per_second=fps,
-            progress=None if quiet else progress,
+        told = None if quiet else progress
+        features = _first(
+            group,
+            lambda: readers.extract_features(files, encoder, cache=kept, frames_per_second=fps, progress=told),
         )
     words = readers.encode_words(encoder, {one.id: one.text for part in splits.values() for one in part})
     return readers.RetrievalData(
         name=captions.stem, features=features, words=words, splits=readers.with_durations(splits, features)
     )
+
+
+def _first(group: Processes | None, make: Callable[[], T]) -> T:
+    """What `make` gives, made by the first process and then, from what that has kept, by the others."""
+    if group is None or group.world == 1:
+        return make()
+    if not group.first:
+        group.told(None)
+        return make()
+    made = make()
+    group.told(None)
+    return made
 
 
 def print_check(report: DataReport) -> None:

@@ -18,6 +18,8 @@ from trifocal.cli.find_data import (
     DataOption,
     FramesOption,
     RootOption,
+    Texts,
+    TextsOption,
     VideosOption,
     open_data,
     print_check,
@@ -27,11 +29,13 @@ from trifocal.cli.progress import count_progress
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from trifocal.retrieval.data import RetrievalData
     from trifocal.retrieval.train import FindConfig
-    from trifocal.training import Progress
+    from trifocal.training import FitResult, Progress
 
 EXIT_PROBLEMS = 2
 FEW = 20  # videos on which SumR hardly tells models apart
+_WATCHED = {"val": "validation"}
 
 
 class StopOn(StrEnum):
@@ -50,6 +54,7 @@ def train_find(
     videos: VideosOption = None,
     fps: FramesOption = 2.0,
     cache: CacheOption = None,
+    texts: TextsOption = Texts.LSA,
     encoder: Annotated[str, typer.Option(help="What encodes your own videos and captions.")] = "default",
     config: Annotated[
         Path | None, typer.Option("--config", help="A JSON file of settings; options given here win over it.")
@@ -90,26 +95,8 @@ def train_find(
     Moments in the table are never looked at in training; `trifocal eval find` uses them. The trained folder is an
     encoder: `trifocal add --encoder OUT/model`. Several GPUs: `torchrun --nproc-per-node N -m trifocal train find …`.
     """
-    from trifocal.retrieval.data import check_data
-    from trifocal.training import rank_and_world
+    from trifocal.training import processes
 
-    first = rank_and_world()[0] == 0
-    quiet = format_ is Format.JSON or not first
-    base = None
-    if captions is not None:
-        from trifocal.retrieval import load_encoder
-
-        base = load_encoder(encoder)
-    found = open_data(
-        data=data, root=root, captions=captions, videos=videos, fps=fps, cache=cache, encoder=base, quiet=quiet
-    )
-    if check:
-        with count_progress("reading", "rows") as progress:
-            report = check_data(found, deep=True, progress=None if quiet else progress)
-        print_json(report.to_dict()) if format_ is Format.JSON else print_check(report)
-        if report.problems:
-            raise typer.Exit(EXIT_PROBLEMS)
-        return
     chosen = _configured(
         config,
         data=data,
@@ -126,37 +113,84 @@ def train_find(
             "tensorboard": tensorboard or None,
         },
     )
-    from trifocal.retrieval.train import train_find as run
-    from trifocal.retrieval.trained import write_encoder_file
+    with processes(chosen.train.device) as group:
+        quiet = format_ is Format.JSON or not group.first
+        base = None
+        if captions is not None:
+            from trifocal.retrieval import load_encoder
 
-    with step_progress(quiet=quiet) as on_step:
-        result, _ = run(
-            found,
-            chosen,
-            folder=out,
-            resume=resume,
-            progress=on_step,
-            on_epoch=None if quiet else print_epoch,
+            base = load_encoder(encoder)
+        found = open_data(
+            data=data,
+            root=root,
+            captions=captions,
+            videos=videos,
+            fps=fps,
+            cache=cache,
+            encoder=base,
+            texts=texts,
+            quiet=quiet,
+            group=group,
         )
-    if not first:
-        return
+        if check:
+            if group.first:
+                _check(found, quiet=quiet, as_json=format_ is Format.JSON)
+            return
+        if base is not None and chosen.changes.get("frame_branch") and not quiet:
+            stdout().print("note: a model with a frame branch is trained and measured; no library can be made with it")
+        from trifocal.retrieval.train import train_find as run
+
+        with step_progress(quiet=quiet) as on_step:
+            result, _ = run(
+                found,
+                chosen,
+                folder=out,
+                resume=resume,
+                progress=on_step,
+                on_epoch=None if quiet else print_epoch,
+            )
+        if not group.first:
+            return
     if base is not None:
+        from trifocal.retrieval.trained import write_encoder_file
+
         write_encoder_file(out / "model", base=encoder, base_id=base.id, frames_per_second=fps)
+    document = json.loads((out / "find.json").read_text(encoding="utf-8"))
     if format_ is Format.JSON:
-        print_json(json.loads((out / "find.json").read_text(encoding="utf-8")))
-        return
+        print_json(document)
+    else:
+        _tell(result, document, out)
+
+
+def _check(found: RetrievalData, *, quiet: bool, as_json: bool) -> None:
+    """Look through the data and say what is wrong with it.
+
+    Raises:
+        typer.Exit: something is.
+    """
+    from trifocal.retrieval.data import check_data
+
+    with count_progress("reading", "rows") as progress:
+        report = check_data(found, deep=True, progress=None if quiet else progress)
+    print_json(report.to_dict()) if as_json else print_check(report)
+    if report.problems:
+        raise typer.Exit(EXIT_PROBLEMS)
+
+
+def _tell(result: FitResult, document: Mapping[str, Any], out: Path) -> None:
+    """Say which epoch is best, by what, and what that is worth."""
+    watched = document["watched"]
     best = f"best epoch {result.best_epoch} of {result.epochs}"
-    if chosen.stop_on != "nothing":
-        best += f", SumR {result.best:.1f} on the {'held-out' if chosen.stop_on == 'held-out' else 'test'} videos"
+    if watched is not None:
+        best += f", SumR {result.best:.1f} on the {_WATCHED.get(watched, watched)} videos"
     stdout().print(f"{best}; the model is in {visible(str(out / 'model'))}", markup=False)
-    watched = json.loads((out / "find.json").read_text(encoding="utf-8"))["watched_videos"]
-    if watched is not None and watched < FEW:
+    if watched is not None and document["watched_videos"] < FEW:
         stdout().print(
-            f"note: {watched} videos decided which epoch is best, which says little; raise hold_out in --config, or "
-            "use --stop-on nothing",
+            f"note: {document['watched_videos']} videos decided which epoch is best, which says little; raise hold_out "
+            "in --config, or use --stop-on nothing",
             soft_wrap=True,
         )
-    if chosen.stop_on == "test":
+    if watched == "test":
         stdout().print("note: the test split chose the epoch, as in the field's papers; its figures are flattered")
 
 

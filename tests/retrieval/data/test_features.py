@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -225,3 +227,22 @@ def test_the_literal_of_other_writers_is_read() -> None:
 def test_anything_else_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(InvalidInput, match=r"x, line \d+, column \d+"):
         parse_video_frames(text, path=Path("x"))
+
+
+WRITE = """
+import sys
+from pathlib import Path
+import numpy as np
+from trifocal.retrieval.data.features import write_folder_rows
+for number in range(150):
+    write_folder_rows(Path(sys.argv[1]), "same", np.ones((2, 3), np.float32), times_s=np.arange(2.0), end_s=2.0)
+"""
+
+
+def test_two_processes_may_write_the_same_id(tmp_path: Path) -> None:
+    both = [subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path)], stderr=subprocess.PIPE) for _ in range(2)]
+    for one in both:
+        _, said = one.communicate(timeout=120)
+        assert one.returncode == 0, said.decode()
+    assert FolderRows(tmp_path).count("same") == 2
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]

@@ -2,8 +2,8 @@
 
 In order of reading: `captions` (what every reader ends in), `annotations` (the field's text files), `features` with
 `bigfile` and `hdf5` (rows by id), `collection` (a data set), `presets` (the field's sets by name), `own` (a folder of
-videos and a table), `two_annotations` and `lsa` (a set without videos), `check` (what is wrong), and `batches` (for
-training; it brings torch, so it is imported by its own name).
+videos and a table), `two_annotations` with `lsa` and `sentences` (a set without videos), `check` (what is wrong), and
+`batches` (for training; it brings torch, so it is imported by its own name).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from trifocal.retrieval.data.own import (
     write_own_csv,
 )
 from trifocal.retrieval.data.presets import FIELD_PRESETS, FieldPreset, open_field, open_layout
+from trifocal.retrieval.data.sentences import KeptSentences
 from trifocal.retrieval.data.two_annotations import read_two_annotations
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "FieldPreset",
     "FolderRows",
     "Hdf5Rows",
+    "KeptSentences",
     "RetrievalData",
     "RowSource",
     "SplitReport",

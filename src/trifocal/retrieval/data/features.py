@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import secrets
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -167,7 +169,7 @@ def write_folder_rows(
     end_s: float,
     content: str = "",
 ) -> Path:
-    """Write one id's rows for `FolderRows`, whole or not at all.
+    """Write one id's rows for `FolderRows`, whole or not at all; several processes may write the same id.
 
     Args:
         folder: made where missing.
@@ -180,10 +182,14 @@ def write_folder_rows(
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{_NAME.sub('_', name)[:80]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     path = folder / f"{stem}.npz"
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        np.savez(file, id=np.array(name), rows=rows, times_s=times_s, end_s=np.array(end_s), content=np.array(content))
-    part.replace(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    arrays: dict[str, Any] = {"id": np.array(name), "rows": rows, "times_s": times_s, "end_s": np.array(end_s)}
+    try:
+        with part.open("wb") as file:
+            np.savez(file, content=np.array(content), **arrays)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return path
 
 
