@@ -8,8 +8,8 @@
 One training gives several rows, because a trained encoder can be measured with other generators: "merged afterwards"
 is the baseline to beat. Every run writes one JSON (`SET-RUN-dDATASEED-sSEED.json`) and is skipped where that exists;
 `--table` prints what is there, means and ranges over seeds. A run is 12 passes over the planted set and 4 over the
-other; `reference` ranks captions by captions (`bench.prvr_reference`). Training sees no moments, keeps its last epoch, and looks
-at no test figure. Times are CPU time of one thread, which other work on the machine disturbs least.
+other; `reference` ranks captions by captions (`bench.prvr_reference`). Training sees no moments, keeps its last epoch,
+and looks at no test figure. Times are CPU time of one thread, which other work on the machine disturbs least.
 """
 
 from __future__ import annotations

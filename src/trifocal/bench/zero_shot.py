@@ -1,6 +1,7 @@
 """How the offline encoder's settings were chosen: which clip does each of 240 hand-written queries find?
 
     python -m trifocal.bench.zero_shot --clips FOLDER
+    python -m trifocal.bench.zero_shot --clips FOLDER --encoder TRAINED … --out FILE    # only these and the default
 
 Frames of the clips (two a second) meet `QUERIES` under a grid of settings: wording of the classes, temperature, top-k,
 centring. A setting's figure is the mean over clips of the mean reciprocal rank of the right clip among all of them.
@@ -27,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from trifocal import __version__, video, weights
+from trifocal.bench.zero_shot_encoders import compare_encoders
 from trifocal.bench.zero_shot_queries import HELD_OUT, QUERIES, REWORDED
 from trifocal.errors import InvalidInput
 from trifocal.retrieval import SemanticConfig, SemanticEncoder, build_prototypes, pick_moments
@@ -364,11 +366,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write the JSON, print the tables."""
     parser = argparse.ArgumentParser(prog="python -m trifocal.bench.zero_shot", description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=Path, help="folder of clips named as in the queries; default: the sample clips")
-    parser.add_argument("--out", type=Path, default=Path("bench/zero_shot/results.json"))
+    parser.add_argument("--out", type=Path, help="the JSON; default: bench/zero_shot/results.json, or encoders.json")
+    parser.add_argument(
+        "--encoder", type=Path, nargs="+", help="folders of trained encoders: compare them with the default, no more"
+    )
     options = parser.parse_args(arguments)
     folder = options.clips or weights.fetch("sample-clips")
-    result = measure({path.stem: path for path in sorted(folder.glob("*.mp4"))})
+    paths = {path.stem: path for path in sorted(folder.glob("*.mp4"))}
+    options.out = options.out or Path("bench/zero_shot") / ("encoders.json" if options.encoder else "results.json")
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.encoder:
+        compared = compare_encoders(options.encoder, paths)
+        options.out.write_text(json.dumps(compared, indent=1) + "\n")
+        for name, row in compared.items():
+            figures = f"MRR {row['mrr']:.3f}  R@1 {row['recall_1']:.3f}"
+            print(f"{figures}  better {row['better']}, worse {row['worse']} of {row['queries']}  {name}")
+        return
+    result = measure(paths)
     options.out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
     print(f"chance {result['chance_mrr']:.3f}; plain {_line(result['plain'])}")
     print(f"best     {_line(result['best'])}  {result['best']['config']}")
