@@ -3,15 +3,18 @@
 #
 #   DATA=/data/benchmarks MODEL=llava-hf/llava-onevision-qwen2-7b-ov-hf FAMILY=onevision runs/reproduce_ask.sh OUT [BENCHMARK ...]
 #
-# DATA holds a folder per benchmark with `annotations` (a file or folder as published) and `videos`:
+# DATA holds a folder per benchmark with `annotations` (a folder, or a file with its ending: annotations.json,
+# annotations.parquet, annotations.csv, as published) and `videos`:
 #   vnbench videomme egoschema nextqa longvideobench mlvu
-# FAMILY chooses the published thresholds: video (LLaVA-Video-7B), onevision (LLaVA-OneVision-7B), qwen2vl (Qwen2-VL-7B),
-# video72 (LLaVA-Video-72B). Each run goes on where it was interrupted; OUT/BENCHMARK gets a table and a plot.
+# FAMILY chooses the published thresholds, frames, layer and scaling of positions: video (LLaVA-Video-7B), onevision
+# (LLaVA-OneVision-7B), qwen2vl (Qwen2-VL-7B), video72 (LLaVA-Video-72B). DTYPE (bfloat16), DEVICE (a GPU where there is
+# one) and DEVICE_MAP (`auto` for video72) say where the model runs; LIMIT takes the first so many questions only.
+# Each run goes on where it was interrupted; OUT gets BENCHMARK.md with the table and BENCHMARK.png with the plot.
 # Accuracy of real checkpoints has not been measured by this project; compare with the paper's tables yourself.
 set -euo pipefail
 
 if [ $# -lt 1 ] || [ -z "${DATA:-}" ] || [ -z "${MODEL:-}" ] || [ -z "${FAMILY:-}" ]; then
-  sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,15s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 OUT=$1
@@ -41,8 +44,36 @@ thresholds() {
   esac
 }
 
+# Frames as published. 180 frames of LLaVA are 35,280 tokens, more than its positions, which are scaled for them.
+# Qwen2-VL counts positions by frames, so its prompts may be longer than the number of its positions.
+frames() {
+  case "$FAMILY/$1" in
+    qwen2vl/vnbench) echo "--fps 2 --max-frames 360 --context 200000" ;;
+    qwen2vl/*) echo "--fps 2 --max-frames 256 --context 200000" ;;
+    */vnbench) echo "--fps 1 --max-frames 180 --rope-factor 2" ;;
+    *) echo "--fps 1 --max-frames 128" ;;
+  esac
+}
+
+# The one file or folder of annotations, whatever its ending.
+annotations() {
+  local found=("$DATA/$1"/annotations*)
+  if [ ${#found[@]} -ne 1 ] || [ ! -e "${found[0]}" ]; then
+    echo "there must be one file or folder $DATA/$1/annotations*; found: ${found[*]}" >&2
+    return 1
+  fi
+  echo "${found[0]}"
+}
+
 LAYER=2
-[ "$FAMILY" = video72 ] && LAYER=0
+case "$FAMILY" in
+  video | onevision | qwen2vl) ;;
+  video72) LAYER=0 DEVICE_MAP=${DEVICE_MAP:-auto} ;;
+  *)
+    echo "FAMILY is $FAMILY; it is video, onevision, qwen2vl or video72" >&2
+    exit 2
+    ;;
+esac
 BENCHMARKS=("$@")
 [ ${#BENCHMARKS[@]} -gt 0 ] || BENCHMARKS=(vnbench videomme egoschema nextqa longvideobench mlvu)
 
@@ -52,14 +83,18 @@ for name in "${BENCHMARKS[@]}"; do
     echo "no published thresholds for $FAMILY on $name; left out" >&2
     continue
   fi
-  common=(eval ask --benchmark "$name" --annotations "$DATA/$name/annotations" --videos "$DATA/$name/videos"
-    --model "$MODEL" --layer "$LAYER" --out "$OUT")
-  "$TRIFOCAL" "${common[@]}" --method none
+  read -r -a shown <<<"$(frames "$name")"
+  given=$(annotations "$name")
+  common=(eval ask --benchmark "$name" --annotations "$given" --videos "$DATA/$name/videos" --model "$MODEL"
+    --layer "$LAYER" --dtype "${DTYPE:-bfloat16}" "${shown[@]}" --out "$OUT")
+  [ -z "${DEVICE:-}" ] || common+=(--device "$DEVICE")
+  [ -z "${DEVICE_MAP:-}" ] || common+=(--device-map "$DEVICE_MAP")
+  [ -z "${LIMIT:-}" ] || common+=(--limit "$LIMIT")
   for at in 0 2; do # as published, decisions and positions included
-    "$TRIFOCAL" "${common[@]}" --method sttm --option spatial_threshold="${t[$at]}" \
+    "$TRIFOCAL" "${common[@]}" --method none --method sttm --option spatial_threshold="${t[$at]}" \
       --option temporal_threshold="${t[$((at + 1))]}" --option compat=reference
   done
-  # Rivals and the default at the paper's budgets.
+  # Rivals and the default at the paper's budgets; with them the table and the plot of all that was run.
   "$TRIFOCAL" "${common[@]}" --method sttm --method tome --method dycoke --method uniform --method random \
-    --budget 0.5 --budget 0.3 --plot "$OUT/$name.png"
+    --budget 0.5 --budget 0.3 --plot "$OUT/$name.png" | tee "$OUT/$name.md"
 done
