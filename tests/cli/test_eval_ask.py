@@ -198,6 +198,7 @@ def test_a_wrong_line_of_the_annotations_is_named(ask: Run, data: Path, loads: l
         (("-m", "default", "--layer", "2"), "--layer is 2"),
         (("-m", "default", "--fps", "2"), "The default model has no --fps"),
         (("--device", "cuda:99"), "--device is 'cuda:99'"),
+        (("--plot", "plot.gif"), "plot.gif ends in none of .png"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_loaded(

@@ -96,9 +96,11 @@ def ask(
     Each run is a folder below OUT with its settings, an answer a line, and a summary. The annotation files and the
     videos are yours to bring; nothing is downloaded. A video that cannot be asked is recorded with the reason.
     """
-    from trifocal.chat.evaluation import ask_benchmark, compare, read_benchmark, summarise, table
+    from trifocal.chat.evaluation import ask_benchmark, check_plot, compare, read_benchmark, summarise, table
     from trifocal.chat.evaluation import plot as draw
 
+    if plot is not None:
+        check_plot(plot)
     at = _layer(model, layer)
     runs = _runs(method or ["none"], [budget_of(text) for text in budget or []], options=_options(option or []))
     shown = shown_as(model, fps=fps, max_frames=max_frames, too_long=too_long)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from trifocal.chat.evaluation.run import SETTINGS, AskedAnswer, read_answers
 from trifocal.chat.evaluation.scoring import accuracy, by_kind, strict_accuracy
 from trifocal.errors import InvalidInput, MissingExtra
 
-__all__ = ["compare", "plot", "summarise", "table"]
+__all__ = ["check_plot", "compare", "plot", "summarise", "table"]
 
 SUMMARY = "summary.json"
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def summarise(folder: str | Path, *, seed: int = 0) -> dict[str, Any]:
@@ -149,6 +151,19 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
+def check_plot(path: str | Path) -> None:
+    """Tell before a long run what would be told after it.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+        InvalidInput: the name's ending is none of a picture.
+    """
+    if Path(path).suffix not in PICTURES:
+        raise InvalidInput(f"{path} ends in none of {', '.join(PICTURES)}", remedy="Give a name with such an end.")
+    if find_spec("matplotlib") is None:
+        raise MissingExtra("Plots need matplotlib", remedy="pip install 'trifocal[train]'")
+
+
 def plot(rows: Sequence[dict[str, Any]], path: str | Path) -> Path:
     """Accuracy against tokens kept, a line per method, with intervals.
 
@@ -158,15 +173,14 @@ def plot(rows: Sequence[dict[str, Any]], path: str | Path) -> Path:
 
     Raises:
         MissingExtra: matplotlib is not installed.
-        InvalidInput: there are no rows, or none whose tokens are known.
+        InvalidInput: there are no rows, or none whose tokens are known, or the ending is none of a picture.
     """
+    check_plot(path)
+    from matplotlib.figure import Figure
+
     rows = [row for row in rows if row["kept"] is not None]
     if not rows:
         raise InvalidInput("there are no runs to draw", remedy="Run `trifocal eval ask` first, without --likelihood.")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("Plots need matplotlib", remedy="pip install 'trifocal[train]'") from error
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     for method in dict.fromkeys(map(_method, rows)):
