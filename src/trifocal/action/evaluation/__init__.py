@@ -1,7 +1,8 @@
 """How good detections are: frame-mAP, video-mAP, diagnosis, tables and plots.
 
-`tables` holds truth and detections as arrays; `frame_map` and `video_map` measure, `multisports` and
-`reference_video_map` measure by others' rules; `diagnosis` says what goes wrong; `report` does all of it.
+`tables` holds truth and detections as arrays, `sampling` reads tubes off at labelled frames; `frame_map` and
+`video_map` measure, `multisports` and `reference_video_map` measure by others' rules; `diagnosis` says what goes wrong;
+`report` does all of it.
 """
 
 from __future__ import annotations

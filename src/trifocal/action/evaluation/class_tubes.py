@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trifocal.action.evaluation.sampling import sampled_tubes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from trifocal.action.evaluation.tables import FrameTruth
+    from trifocal.action.labels import Labels
     from trifocal.action.tube import Tube
 
 __all__ = ["ClassTube", "best_paths", "borrowed", "split_tubes", "suppressed", "truth_tubes", "tube_overlap"]
@@ -87,26 +90,23 @@ def _steps(truth: FrameTruth) -> NDArray[np.int64]:
     return out
 
 
-def split_tubes(
-    tubes: Sequence[Tube], *, names: Sequence[str], rates: dict[str, float], cut: float = 0.5
-) -> list[list[ClassTube]]:
-    """Tubes with several actions as tubes of one action each, where the actor does it.
+def split_tubes(tubes: Sequence[Tube], labels: Labels, *, cut: float = 0.5) -> list[list[ClassTube]]:
+    """Tubes with several actions as tubes of one action each, where the actor does it, at the labelled frames.
 
     Args:
-        tubes: of any videos.
-        names: of the classes, in order; other actions are left out.
-        rates: by video id, frame numbers per second.
+        tubes: of videos that the labels have.
+        labels: the truth; actions of the tubes that are not among its classes are left out.
         cut: see `performed`.
+
+    Raises:
+        InvalidInput: a tube of a video without labels.
     """
-    places = {name: place for place, name in enumerate(names)}
-    out: list[list[ClassTube]] = [[] for _ in names]
-    for tube in tubes:
-        numbers, first = np.unique(np.rint(tube.times_s * rates[tube.video]).astype(np.int64), return_index=True)
-        boxes = tube.boxes_xyxy[first].astype(np.float64)
-        for name, scores in tube.actions.items():
+    places = {name: place for place, name in enumerate(labels.classes.names)}
+    out: list[list[ClassTube]] = [[] for _ in places]
+    for one in sampled_tubes(tubes, labels):
+        for name, scores in one.scores.items():
             if name in places:
-                own = ClassTube(tube.video, numbers, boxes, scores[first].astype(np.float64))
-                out[places[name]] += performed(own, cut=cut)
+                out[places[name]] += performed(ClassTube(one.video, one.numbers, one.boxes_xyxy, scores), cut=cut)
     return out
 
 

@@ -188,7 +188,7 @@ def _video(
             _from_one(own), _shifted(found) if kind == "ucf" else found, kind=kind, thresholds=thresholds
         )
     if tubes is not None:
-        linked = split_tubes(tubes, names=names, rates={one.video: one.rate for one in labels.videos})
+        linked = split_tubes(tubes, labels)
     else:
         linked = [link_class(found, number=number) for number in range(len(names))]
     rules: Literal["fixed", "multisports"] = "multisports" if policy == "multisports" else "fixed"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trifocal.action.evaluation.sampling import sampled_tubes
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -133,36 +134,33 @@ class Detections:
         return replace(self, videos=tuple(videos), video=video).taken(video >= 0)
 
     @classmethod
-    def of_tubes(cls, tubes: Iterable[Tube], *, classes: LabelMap, rates: dict[str, float]) -> Detections:
-        """The boxes of tubes as single frames.
+    def of_tubes(cls, tubes: Iterable[Tube], labels: Labels) -> Detections:
+        """Tubes as single frames: their boxes and scores at the frames that the labels looked at.
 
         Args:
-            tubes: of any videos.
-            classes: the truth's own; actions of the tubes that are not among them are left out.
-            rates: by video id, frame numbers per second of the labels.
+            tubes: of videos that the labels have, boxes in the labels' own pixels.
+            labels: the truth; actions of the tubes that are not among its classes are left out.
 
         Raises:
-            InvalidInput: a tube of a video without a rate.
+            InvalidInput: a tube of a video without labels.
         """
-        listed = list(tubes)
-        videos = tuple(dict.fromkeys(tube.video for tube in listed))
-        if strangers := [name for name in videos if name not in rates]:
-            raise InvalidInput(f"nothing tells the frame rate of {strangers[0]!r}", remedy="Give it in rates.")
+        listed, classes = sampled_tubes(tubes, labels), labels.classes
+        videos = tuple(dict.fromkeys(one.video for one in listed))
         scores = []
-        for tube in listed:
-            own = np.full((len(tube), len(classes)), np.nan)
-            for name, values in tube.actions.items():
+        for one in listed:
+            own = np.full((len(one.numbers), len(classes)), np.nan)
+            for name, values in one.scores.items():
                 if name in classes.names:
                     own[:, classes.index(name)] = values
             scores.append(own)
-        places = [videos.index(tube.video) for tube in listed]
+        places = [videos.index(one.video) for one in listed]
         return cls(
             classes,
             videos,
-            np.repeat(np.array(places, np.int64), [len(tube) for tube in listed]),
-            _joined([np.rint(tube.times_s * rates[tube.video]).astype(np.int64) for tube in listed], (0,)),
-            _joined([tube.boxes_xyxy.astype(np.float64) for tube in listed], (0, 4)),
-            _joined(scores, (0, len(classes))),
+            np.repeat(np.array(places, np.int64), [len(one.numbers) for one in listed]),
+            _joined([one.numbers for one in listed], (0,)),
+            _joined([one.boxes_xyxy for one in listed], (0, 4)).astype(np.float64),
+            _joined(scores, (0, len(classes))).astype(np.float64),
         )
 
 
