@@ -14,6 +14,7 @@ from trifocal.retrieval import build_prototypes
 from trifocal.retrieval import prototypes_cut as cut_module
 from trifocal.retrieval.prototypes import Method
 from trifocal.retrieval.prototypes_cluster import cluster_frames, far_frames
+from trifocal.retrieval.prototypes_cover import cover_windows
 from trifocal.retrieval.prototypes_cut import best_cuts, merge_neighbours
 
 
@@ -92,3 +93,74 @@ def test_kmeans_finds_planted_scenes_that_return() -> None:
     vectors, first, last = cluster_frames(rows, 3)
     assert np.argmax(vectors @ scenes.T, axis=1).tolist() == [1, 0, 2]
     assert list(zip(first.tolist(), last.tolist(), strict=True)) == [(10, 29), (30, 59), (60, 74)]
+
+
+def plain_coverage(rows: NDArray[np.float32], k: int) -> list[tuple[int, int]]:
+    """Greedy facility location over all windows, by loops: first frame and end of each chosen one, by time."""
+    count = min(len(rows), 32)
+    cuts = [place * len(rows) // count for place in range(count + 1)]
+    sizes = [size for size in (32, 24, 16, 12, 8, 6, 4, 3, 2, 1) if size <= count]
+    windows = [(start, start + size) for size in sizes for start in range(count - size + 1)]
+    means = [rows[cuts[a] : cuts[b]].astype(np.float64).mean(axis=0) for a, b in windows]
+    means = [one / np.linalg.norm(one) for one in means]
+    chosen: list[int] = []
+    covered = [-1.0] * len(windows)
+    while len(chosen) < k:
+        gains = []
+        for one in range(len(windows)):
+            gain = 0.0
+            for other, (a, b) in enumerate(windows):
+                gain += max(0.0, float(means[one] @ means[other]) - covered[other]) / (b - a)
+            gains.append(-1.0 if one in chosen else round(gain, 6))
+        best = gains.index(max(gains))
+        if gains[best] <= 0:
+            break
+        chosen.append(best)
+        covered = [max(old, float(means[best] @ mean)) for old, mean in zip(covered, means, strict=True)]
+    return sorted((cuts[windows[one][0]], cuts[windows[one][1]]) for one in chosen)
+
+
+@pytest.mark.parametrize(("count", "k"), [(7, 3), (12, 5), (40, 4)])
+def test_coverage_chooses_the_windows_that_the_plain_rule_does(count: int, k: int) -> None:
+    rows = unit(np.random.default_rng(count).normal(size=(count, 4)))
+    vectors, first, last = cover_windows(rows, k)
+    assert list(zip(first.tolist(), (last + 1).tolist(), strict=True)) == plain_coverage(rows, k)
+    for vector, start, end in zip(vectors, first, last, strict=True):
+        mean = rows[start : end + 1].astype(np.float64).mean(axis=0)
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(1, 60), k=st.integers(1, 40), seed=st.integers(0, 10_000), repeats=st.booleans())
+def test_coverage_is_sound(count: int, k: int, seed: int, repeats: bool) -> None:
+    rng = np.random.default_rng(seed)
+    rows = unit(rng.normal(size=(count, 5)))
+    if repeats:
+        rows = rows[rng.integers(0, count, count)]
+    times = np.arange(count) + 0.5
+    built = build_prototypes(rows, times_s=times, end_s=float(count), k=k, method="coverage")
+    assert 1 <= len(built) <= min(count, k)
+    assert (built.spans_s[:, 1] > built.spans_s[:, 0]).all()
+    assert len({tuple(span) for span in built.spans_s.tolist()}) == len(built)
+    again = build_prototypes(rows, times_s=times, end_s=float(count), k=k, method="coverage")
+    assert (again.vectors == built.vectors).all()
+
+
+def test_coverage_of_what_stands_still_or_cancels_out() -> None:
+    still = build_prototypes(np.ones((90, 4)), times_s=np.arange(90) / 2, end_s=45.0, k=8, method="coverage")
+    assert still.spans_s.tolist() == [[0.0, 45.0]]  # one prototype says it all
+    rows = np.tile(np.array([[1.0, 0.0], [-1.0, 0.0]]), (64, 1))
+    swinging = build_prototypes(rows, times_s=np.arange(128) / 2, end_s=64.0, k=4, method="coverage")
+    assert np.isfinite(swinging.vectors).all()
+    assert (
+        len(
+            build_prototypes(
+                unit(np.random.default_rng(0).normal(size=(1100, 3))),
+                times_s=np.arange(1100),
+                end_s=1100.0,
+                k=600,
+                method="coverage",
+            )
+        )
+        <= 600
+    )

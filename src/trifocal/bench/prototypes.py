@@ -1,4 +1,4 @@
-"""Which prototypes without training: five ways to choose them, by retrieval and by moments, on two sets.
+"""Which prototypes without training: six ways to choose them, by retrieval and by moments, on two sets.
 
     python -m trifocal.bench.prototypes --annotations FOLDER_OR_ZIP
 
@@ -7,6 +7,9 @@
 the offline default encoder, with their captions. Retrieval is SumR (R@1 + 5 + 10 + 100; a tie counts against);
 moments are looked for in the right video: mean IoU with the true one, the part above 0.5, and how often the middle of
 the winning prototype lies inside it. "sharpened" rows score all frames again (`ClipTokens`).
+
+The rule for the default: of every set and size a method has half of SumR / best SumR and half of IoU / best IoU; the
+highest mean over all of them is the default, and the present default stays while none is ahead by more than 0.005.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from trifocal.retrieval.tokens import ClipTokens, TokenKind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BenchSet", "annotations_set", "main", "measure", "playground_set", "ranks_of"]
+__all__ = ["BenchSet", "annotations_set", "main", "measure", "playground_set", "ranks_of", "verdict"]
 
 FRAMES_PER_S = 2.0
 DEPTHS = (1, 5, 10, 100)
@@ -199,6 +202,21 @@ def run(one: BenchSet, *, sizes: Sequence[int], tell: Callable[[dict[str, Any]],
     return rows
 
 
+def verdict(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """By the rule of the module's map: the figure of each method, the highest first."""
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        if "sumr" in row:
+            groups.setdefault((row["set"], row["k"]), []).append(row)
+    found: dict[str, list[float]] = {}
+    for group in groups.values():
+        best = {name: max(row[name] for row in group) for name in ("sumr", "iou")}
+        for row in group:
+            found.setdefault(row["method"], []).append(sum(row[name] / best[name] / 2 for name in best))
+    means = {method: round(float(np.mean(figures)), 4) for method, figures in found.items()}
+    return dict(sorted(means.items(), key=lambda item: (-item[1], item[0])))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write the JSON, print the rows."""
     parser = argparse.ArgumentParser(prog="python -m trifocal.bench.prototypes", description=__doc__.splitlines()[0])
@@ -231,7 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "machine": f"{platform.machine()}, {platform.python_version()}, numpy {np.__version__}",
         "sets": about,
         "rows": rows,
+        "verdict": verdict(rows),
     }
+    print(json.dumps(result["verdict"]), flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 

@@ -26,7 +26,7 @@ FORMAT = 2
 
 MANIFEST_NAME = "trifocal.json"
 
-Method = Literal["adjacent", "segments", "kmeans", "farthest", "uniform"]
+Method = Literal["adjacent", "segments", "kmeans", "farthest", "uniform", "coverage"]
 
 TokensKept = Literal["none", "half", "int8"]
 

@@ -1,9 +1,10 @@
 """Prototypes: a video of any length as at most `k` unit vectors, each with the time it covers; no training.
 
-Five ways to choose them. Three cut the video into `k` stretches and average each (`prototypes_cut`): `adjacent` merges
+Six ways to choose them. Three cut the video into `k` stretches and average each (`prototypes_cut`): `adjacent` merges
 neighbours in time, the most similar first (the default, chosen by `trifocal.bench.prototypes`), `segments` finds the
 best cuts of all, `uniform` cuts evenly. Two look for what is alike wherever it lies (`prototypes_cluster`): `kmeans`
-and `farthest`. The frames' boundaries lie midway between their times, so stretches cover the video without gaps.
+and `farthest`. `coverage` chooses stretches that may overlap and together stand for all stretches best
+(`prototypes_cover`). The frames' boundaries lie midway between their times, so cut stretches leave no gaps.
 `similarity` scores queries against videos: the maximum over a video's prototypes of the cosine.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from trifocal.errors import InvalidInput
 from trifocal.retrieval.prototypes_cluster import cluster_frames, far_frames
+from trifocal.retrieval.prototypes_cover import cover_windows
 from trifocal.retrieval.prototypes_cut import MAX_MERGED_FRAMES, best_cuts, merge_neighbours
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_MERGED_FRAMES", "Method", "Prototypes", "build_prototypes", "similarity"]
 
-Method = Literal["adjacent", "segments", "kmeans", "farthest", "uniform"]
+Method = Literal["adjacent", "segments", "kmeans", "farthest", "uniform", "coverage"]
+
+_CHOOSE = {"kmeans": cluster_frames, "farthest": far_frames, "coverage": cover_windows}
 
 # The mean of unit vectors that cancel out points nowhere; below this length it is noise.
 _NO_DIRECTION = 1e-4
@@ -111,6 +115,9 @@ def build_prototypes(
     `farthest`: the frame most like the mean, then again and again the frame least like all chosen (Gonzalez 1985). A
     prototype is that frame itself; its time is the run of frames around it that are more like it than any other.
     `uniform`: segment j takes the frames ⌊jT/k⌋ to ⌊(j+1)T/k⌋ − 1.
+    `coverage`: the video is averaged to max(32, k) uniform runs; of their windows, 1, 2, 3, 4, 6, 8, … runs long, those
+    are chosen greedily that make Σ_v (1/length of v) · max over chosen s of cos(v, s) large (facility location). They
+    may overlap, and are fewer than `k` when all windows are covered.
 
     Args:
         features: (T, D), a row per frame, any length but zero; unit vectors are expected, others are normalised.
@@ -118,7 +125,7 @@ def build_prototypes(
         end_s: where the video ends, not before the last time.
         start_s: where it starts, not after the first time.
         k: how many at most, at least 1.
-        method: one of the five.
+        method: one of the six.
 
     Raises:
         InvalidInput: no frames, shapes that do not fit, values that are not finite, a zero row, times that fall or lie
@@ -126,8 +133,8 @@ def build_prototypes(
     """
     rows, times = _checked(features, times_s, start_s=start_s, end_s=end_s, k=k, method=method)
     count = len(rows)
-    if count > k and method in ("kmeans", "farthest"):
-        vectors, first, last = far_frames(rows, k) if method == "farthest" else cluster_frames(rows, k)
+    if count > k and method in _CHOOSE:
+        vectors, first, last = _CHOOSE[method](rows, k)
         edges = np.concatenate([[start_s], (times[:-1] + times[1:]) / 2, [end_s]])
         return _prototypes(vectors, edges[first], edges[last + 1])
     if count <= k:
