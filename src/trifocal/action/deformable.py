@@ -182,9 +182,10 @@ def _sample_grid(
         at = [place[:, :, level].transpose(0, 1) for place in split]  # (M, C, P) each
         sides = (width, height, frames)
         grid = torch.stack([(place + 0.5) * (2 / side) - 1 for place, side in zip(at, sides, strict=True)], -1)
-        found = F.grid_sample(volume, grid[:, :, :, None].to(volume.dtype), align_corners=False)[..., 0]
+        # Sampled in float32 whatever the values are: half precision knows places to a few cells only.
+        found = F.grid_sample(volume.float(), grid[:, :, :, None], align_corners=False)[..., 0]
         part = (found * share[:, :, level].transpose(0, 1)[:, None]).sum(-1)  # (M, D/M, C)
         summed = part if summed is None else summed + part
         start = stop
     assert summed is not None
-    return summed.permute(2, 0, 1).contiguous()
+    return summed.permute(2, 0, 1).to(values.dtype).contiguous()
