@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from trifocal.chat import VideoChat
     from trifocal.chat.evaluation import Item
     from trifocal.chat.hf.config import HFChatConfig
+    from trifocal.chat.small_chat import SmallChat
     from trifocal.merging import MergeConfig
 
 LAYER = 2
@@ -260,9 +261,10 @@ def _chats(model: str, loaded: dict[str, Any], shown: HFChatConfig | None) -> tu
 
 
 def _small_chats(loaded: dict[str, Any]) -> tuple[_Chats, dict[str, Any]]:
-    from trifocal.chat.small_chat import load_small_chat
+    from trifocal.chat import load_chat
 
-    small = load_small_chat(**loaded)
+    # As `ask` has it, with trained weights where the package has them.
+    small = cast("SmallChat", load_chat(**loaded))
     plain = small.config
 
     @contextmanager
@@ -270,7 +272,7 @@ def _small_chats(loaded: dict[str, Any]) -> tuple[_Chats, dict[str, Any]]:
         small.config = replace(plain, merge=run.config())
         yield small
 
-    return configured, {"device": loaded["device"].partition(":")[0]}
+    return configured, {"name": small.name, "device": loaded["device"].partition(":")[0]}
 
 
 def _fingerprint(items: list[Item]) -> str:
