@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,14 @@ class Engine(StrEnum):
     STORE = "store"
 
 
+class Codes(StrEnum):
+    """What the exact engine reads in its first pass."""
+
+    NONE = "none"
+    INT8 = "int8"
+    BINARY = "binary"
+
+
 class Method(StrEnum):
     """`LibrarySettings.prototype_method`."""
 
@@ -37,6 +45,7 @@ class Method(StrEnum):
     KMEANS = "kmeans"
     FARTHEST = "farthest"
     UNIFORM = "uniform"
+    COVERAGE = "coverage"
 
 
 def reindex(
@@ -50,6 +59,9 @@ def reindex(
     clip_tokens: Annotated[TokensKept | None, typer.Option(help="Whether every encoded frame is kept as well.")] = None,
     engine: Annotated[Engine | None, typer.Option(help="Exact files, or the store for large collections.")] = None,
     uri: Annotated[str | None, typer.Option(help="Where the store is, if not in the library's folder.")] = None,
+    codes: Annotated[
+        Codes | None, typer.Option(help="Exact files with coarse codes: less to read, no longer exact; none for exact.")
+    ] = None,
     leave_out: Annotated[
         bool, typer.Option("--leave-out", help="Let videos whose files are gone leave the library.")
     ] = False,
@@ -59,12 +71,21 @@ def reindex(
     """Encode all videos again, beside what is there, and swap at the end; searching goes on meanwhile.
 
     Interrupt it whenever you like: the same command goes on where it stopped. While a video cannot be encoded, nothing
-    is swapped (exit code 3). `--engine` alone encodes nothing.
+    is swapped (exit code 3). `--engine` or `--codes` alone encodes nothing.
     """
     from trifocal.library import Library
 
     if uri is not None and engine is not Engine.STORE:
         raise InvalidInput("--uri is for the store", remedy="Give --engine store as well.")
+    if codes is not None and engine is Engine.STORE:
+        raise InvalidInput("--codes are for exact files", remedy="Give --engine exact, or leave it out.")
+    if codes is not None:
+        engine = Engine.EXACT
+    kept: Literal["int8", "binary"] | None = None
+    if codes is Codes.INT8:
+        kept = "int8"
+    elif codes is Codes.BINARY:
+        kept = "binary"
     with Library.open(library or default_library()) as opened:
         settings = opened.settings
         if prototypes is not None:
@@ -80,7 +101,7 @@ def reindex(
                     encoder=encoder, settings=settings, leave_out=leave_out, workers=workers, progress=progress
                 )
         if engine is not None:
-            opened.use_engine(engine.value, uri=uri)
+            opened.use_engine(engine.value, uri=uri, codes=kept)
     if format_ is Format.JSON:
         print_json({} if report is None else report.to_dict())
     elif report is not None:

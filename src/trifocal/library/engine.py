@@ -1,16 +1,17 @@
 """Which engine a library searches with, and how one is brought up to date.
 
-The catalogue's `meta` names the engine: nothing for exact files, or JSON `{"engine": "store", "uri": ..., "options":
-...}` for a `StoreIndex`, which lies in the library's `index/` folder when no address is given. Secrets are never
-stored: object storage and servers read them from the environment.
+The catalogue's `meta` names the engine: nothing for exact files, `{"engine": "exact", "codes": ...}` for those with
+coarse codes, or `{"engine": "store", "uri": ...}` for a `StoreIndex`, which lies in the library's `index/` folder when
+no address is given. Secrets are never stored: object storage and servers read them from the environment.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from trifocal.errors import InvalidInput, LibraryDamaged, LibraryError, LibraryNotFound
+from trifocal.errors import InvalidInput, LibraryDamaged, LibraryNotFound, TrifocalError
 from trifocal.retrieval import ExactIndex, StoreIndex
 
 if TYPE_CHECKING:
@@ -21,32 +22,69 @@ if TYPE_CHECKING:
     from trifocal.library.store import Store
     from trifocal.retrieval import IndexItem, PrototypeIndex
 
-__all__ = ["engine_text", "forget", "opened_store", "updated"]
+__all__ = ["Engine", "forget", "opened_store", "updated"]
 
 _EMBEDDED = "store"
+_CODES = ("int8", "binary")
 _AT_ONCE = 256
 
 
-def engine_text(engine: str, uri: str | None) -> str:
-    """What `meta` keeps of a choice.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What a library searches with.
+
+    Args:
+        engine: `exact` or `store`.
+        uri: where the store is; None for the library's own folder.
+        codes: what the exact engine reads in its first pass instead of the vectors; None for the vectors.
 
     Raises:
-        InvalidInput: no such engine, or an address for the exact one.
+        InvalidInput: no such engine or codes, an address for the exact one, or codes for the store.
     """
-    if engine == "exact" and uri is None:
-        return ""
-    if engine != "store":
-        raise InvalidInput(
-            f"the engine is {engine!r}, the address {uri!r}", remedy="Give exact, or store (with a uri)."
-        )
-    return json.dumps({"engine": "store", "uri": uri}, sort_keys=True)
+
+    engine: Literal["exact", "store"] = "exact"
+    uri: str | None = None
+    codes: Literal["int8", "binary"] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.engine not in ("exact", "store"):
+            raise InvalidInput(f"the engine is {self.engine!r}", remedy="Give exact or store.")
+        if self.uri is not None and (self.engine != "store" or not isinstance(self.uri, str)):
+            raise InvalidInput(f"the address is {self.uri!r}", remedy="Give one for the store alone.")
+        if self.codes is not None and (self.engine != "exact" or self.codes not in _CODES):
+            raise InvalidInput(
+                f"codes are {self.codes!r} for the engine {self.engine}",
+                remedy=f"Give {' or '.join(_CODES)}, for the exact engine alone.",
+            )
+
+    @property
+    def text(self) -> str:
+        """What `meta` keeps of it."""
+        if self == Engine():
+            return ""
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None}, sort_keys=True)
+
+    @classmethod
+    def of(cls, text: str) -> Engine:
+        """What `meta` means.
+
+        Raises:
+            LibraryDamaged: it cannot be read.
+        """
+        try:
+            return cls(**json.loads(text)) if text else cls()
+        except (ValueError, TypeError, InvalidInput) as error:
+            raise LibraryDamaged(
+                f"the engine is {text!r}", remedy="Choose one: `trifocal reindex --engine`."
+            ) from error
 
 
 def forget(store: Store, videos: set[str]) -> int:
     """Take videos out of the indexes in the library's folder, so that nothing of them is left there.
 
-    An exact index gives them up in place (who has it open keeps reading); everything else is deleted, and made again at
-    the next search.
+    An exact index gives them up in place (who has it open keeps reading), and so does the store; what cannot be changed
+    is deleted, and made again at the next search.
 
     Returns:
         The bytes that were freed by deleting.
@@ -55,19 +93,25 @@ def forget(store: Store, videos: set[str]) -> int:
     folder = store.folder / "index"
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
-            index = ExactIndex.open(path)
-            index.remove([video for video in videos if video in index])
-        except (LibraryError, InvalidInput, FileNotFoundError):
-            # Damaged, or swept away meanwhile by a reader that has built a newer one.
+            if path.name == _EMBEDDED:
+                for table in StoreIndex.tables(path):
+                    StoreIndex.open(path, table=table).erase(videos)
+            else:
+                index = ExactIndex.open(path)
+                index.remove([video for video in videos if video in index])
+        except (TrifocalError, OSError, RuntimeError, ValueError):  # LanceDB raises the latter
+            # Damaged, without its extra, or swept away meanwhile by a reader that has built a newer one.
             freed += store.discard(path)
     return freed
 
 
-def opened_store(text: str, folder: Path, *, encoder: EncoderIdentity, revision: int, writable: bool) -> StoreIndex:
-    """The store that `meta` names, made when it is not there.
+def opened_store(
+    engine: Engine, folder: Path, *, encoder: EncoderIdentity, revision: int, writable: bool
+) -> StoreIndex:
+    """The store of a library, made when it is not there.
 
     Args:
-        text: what `engine_text` gave.
+        engine: what the library searches with.
         folder: where it lies when it has no address of its own.
         encoder: whose vectors it holds.
         revision: of the library; each has a table of its own, and those before it go when it is made.
@@ -75,14 +119,10 @@ def opened_store(text: str, folder: Path, *, encoder: EncoderIdentity, revision:
 
     Raises:
         LibraryNotFound: it is not there and may not be made.
-        LibraryDamaged: `text` cannot be read.
         EncoderMismatch: another encoder made it.
         MissingExtra: LanceDB is not installed.
     """
-    try:
-        uri = json.loads(text)["uri"] or str(folder / _EMBEDDED)
-    except (ValueError, KeyError, TypeError) as error:
-        raise LibraryDamaged(f"the engine is {text!r}", remedy="Choose one: `trifocal reindex --engine`.") from error
+    uri = engine.uri or str(folder / _EMBEDDED)
     try:
         return StoreIndex.open(uri, encoder=encoder.id, table=f"prototypes_{revision}")
     except LibraryNotFound:
@@ -108,12 +148,10 @@ def updated(
     """
     held = index.stamps()
     if gone := sorted(held.keys() - wanted.keys()):
-        index.remove(gone)
+        index.erase(gone) if isinstance(index, StoreIndex) else index.remove(gone)
     changed = sorted(video for video, stamp in wanted.items() if held.get(video) != stamp)
     for start in range(0, len(changed), _AT_ONCE):
         index.replace(items(changed[start : start + _AT_ONCE]))
-    if isinstance(index, StoreIndex) and (gone or changed):
+    if isinstance(index, StoreIndex) and changed:
         index.optimize()
-        if gone:
-            index.purge()
     return index  # type: ignore[no-any-return]  # an engine, as it came

@@ -17,7 +17,7 @@ from trifocal.errors import InvalidInput, LibraryNotFound
 from trifocal.library import contents, removal
 from trifocal.library.catalogue import Catalogue
 from trifocal.library.detection import detect_videos, forget_detector
-from trifocal.library.engine import engine_text
+from trifocal.library.engine import Engine
 from trifocal.library.executor import LocalExecutor
 from trifocal.library.ingest import AddOptions, Ingest
 from trifocal.library.lease import Lease
@@ -324,9 +324,9 @@ class Library(LibraryView):
         with writing(self._catalogue, self._store, self._log, verb="remove") as session:
             report = removal.remove(session, names)
         with self._catalogue.read() as connection:
-            elsewhere = contents.get_meta(connection, contents.ENGINE)
-        if elsewhere:
-            self._search.index()  # a store is told at once; exact files have been changed already
+            engine = Engine.of(contents.get_meta(connection, contents.ENGINE) or "")
+        if engine.uri is not None:
+            self._search.index()  # a store elsewhere is told at once; what is in the folder has been changed already
         return report
 
     def verify(self, *, sources: bool = False) -> VerifyReport:
@@ -424,18 +424,26 @@ class Library(LibraryView):
             self._become(aim, encoder=loaded)
         return report
 
-    def use_engine(self, engine: Literal["exact", "store"], *, uri: str | None = None) -> None:
+    def use_engine(
+        self,
+        engine: Literal["exact", "store"],
+        *,
+        uri: str | None = None,
+        codes: Literal["int8", "binary"] | None = None,
+    ) -> None:
         """Choose the index that the library searches with; it is made at the next search.
 
         Args:
             engine: `exact` files, or the `store` for large collections (`StoreIndex`; needs the extra `scale`).
             uri: where the store is: a folder, object storage, or a server; None for the library's own folder.
+            codes: coarse codes that `exact` keeps beside the vectors and reads first (`ExactIndex.search`): less to
+                read from the disk, no longer exact. Several queries at once are searched exactly all the same.
 
         Raises:
-            InvalidInput: no such engine, or an address for `exact`.
+            InvalidInput: no such engine or codes, an address for `exact`, or codes for the store.
             LibraryBusy: another process is writing.
         """
-        text = engine_text(engine, uri)
+        text = Engine(engine=engine, uri=uri, codes=codes).text
         with writing(self._catalogue, self._store, self._log, verb="reindex") as session:
             with session.catalogue.write(session.lease) as connection:
                 contents.set_meta(connection, contents.ENGINE, text)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from trifocal.errors import EncoderMismatch, InvalidInput, LibraryDamaged, LibraryError, LibraryNotFound
 from trifocal.library import contents
-from trifocal.library.engine import opened_store, updated
+from trifocal.library.engine import Engine, opened_store, updated
 from trifocal.library.lease import process_start
 from trifocal.library.store import disk_errors, remove_tree
 from trifocal.retrieval import ExactIndex, IndexItem, PrototypeIndex, Prototypes, VideoFacts
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trifocal.library.catalogue import Catalogue
     from trifocal.library.settings import Manifest
     from trifocal.library.store import Store
+    from trifocal.retrieval.index.codes import Codes
 
 __all__ = ["Search", "load_prototypes"]
 
@@ -99,7 +100,9 @@ class Search:
                 if self._index is not None and self._index[0] == (generation, engine):
                     break
                 try:
-                    made = self._stored(engine) if engine else self._open_or_build(generation)
+                    chosen = Engine.of(engine)
+                    stored = chosen.engine == "store"
+                    made = self._stored(chosen) if stored else self._open_or_build(generation, chosen.codes)
                     self._index = (generation, engine), made
                     break
                 except EncoderMismatch:
@@ -118,9 +121,13 @@ class Search:
         """
         with self._catalogue.read() as connection:
             generation = int(contents.get_meta(connection, contents.GENERATION) or 0)
-            engine = contents.get_meta(connection, contents.ENGINE) or ""
+            text = contents.get_meta(connection, contents.ENGINE) or ""
             known = contents.index_rows(connection)
-        if engine:
+        try:
+            engine = Engine.of(text)
+        except LibraryDamaged as error:
+            return True, error.message
+        if engine.engine == "store":
             return self._store_trouble(engine, {video: row[0] for video, row in known.items()})
         folder = self._store.folder / "index"
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
@@ -153,58 +160,66 @@ class Search:
                 self._temporary.cleanup()
                 self._temporary = None
 
-    def _open_or_build(self, generation: int) -> ExactIndex:
+    def _open_or_build(self, generation: int, codes: Codes | None) -> ExactIndex:
         if self._catalogue.read_only:
-            with contextlib.suppress(LibraryNotFound, LibraryDamaged):  # then built where this process may write
-                return ExactIndex.open(self._store.folder / "index" / str(generation), encoder=self._encoder.id)
+            # Not there, or not usable: then built where this process may write.
+            with contextlib.suppress(LibraryNotFound, LibraryDamaged, InvalidInput):
+                return self._open(self._store.folder / "index" / str(generation), codes)
             self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="trifocal-index-")
-            return self._build(Path(self._temporary.name) / str(generation))
+            place = Path(self._temporary.name) / str(generation)
+            self._build(place, codes)
+            return self._open(place, codes)
         folder = self._store.folder / "index"
         place = folder / str(generation)
         try:
-            return ExactIndex.open(place, encoder=self._encoder.id)
-        except (LibraryNotFound, LibraryDamaged):
-            pass  # not built yet, or damaged: both are mended by building
+            return self._open(place, codes)
+        except (LibraryNotFound, LibraryDamaged, InvalidInput):
+            pass  # not built yet, damaged, or without these codes: all are mended by building
         with disk_errors("building the index"):
             folder.mkdir(exist_ok=True)
             beside = folder / f"{_BUILDING}{os.getpid()}-{secrets.token_hex(4)}"
             try:
-                if not self._grown(folder, beside):
+                if not self._grown(folder, beside, codes):
                     remove_tree(beside)
-                    self._build(beside)
+                    self._build(beside, codes)
                 try:
                     beside.rename(place)
                 except OSError:  # another process was faster, or a damaged one is in the way
                     try:
-                        return ExactIndex.open(place, encoder=self._encoder.id)
-                    except LibraryError:
+                        return self._open(place, codes)
+                    except (LibraryError, InvalidInput):
                         remove_tree(place)
                         beside.rename(place)
             finally:
                 remove_tree(beside)
             self._sweep(folder, keep=place)
-        return ExactIndex.open(place, encoder=self._encoder.id)
+        return self._open(place, codes)
 
-    def _build(self, folder: Path) -> ExactIndex:
+    def _open(self, place: Path, codes: Codes | None) -> ExactIndex:
+        return ExactIndex.open(place, encoder=self._encoder.id, codes=codes)
+
+    def _build(self, folder: Path, codes: Codes | None) -> None:
         with self._catalogue.read() as connection:
             rows = contents.index_rows(connection)
-        return ExactIndex.build(folder, self._items(sorted(rows)), encoder=self._encoder.id, dim=self._encoder.dim)
+        kinds = [] if codes is None else [codes]
+        items = self._items(sorted(rows))
+        ExactIndex.build(folder, items, encoder=self._encoder.id, dim=self._encoder.dim, codes=kinds)
 
-    def _grown(self, folder: Path, beside: Path) -> bool:
+    def _grown(self, folder: Path, beside: Path, codes: Codes | None) -> bool:
         """Make the index out of the newest older one; False when there is none that can be used."""
         older = sorted((int(path.name), path) for path in folder.iterdir() if path.name.isdigit())
         if not older:
             return False
         try:
             shutil.copytree(older[-1][1], beside, copy_function=_linked)
-            index = ExactIndex.open(beside, encoder=self._encoder.id)
-            self._update(index)
-        except (LibraryError, OSError):
-            # Damaged, of another encoder, or swept away by another process meanwhile: built from the prototypes then.
+            self._update(self._open(beside, codes))
+        except (LibraryError, InvalidInput, OSError):
+            # Damaged, without these codes, of another encoder, or swept away by another process meanwhile: built from
+            # the prototypes then.
             return False
         return True
 
-    def _stored(self, engine: str) -> PrototypeIndex:
+    def _stored(self, engine: Engine) -> PrototypeIndex:
         folder = self._store.folder / "index"
         with disk_errors("opening the store"):
             folder.mkdir(exist_ok=True)
@@ -214,7 +229,7 @@ class Search:
             self._update(index)
         return index
 
-    def _store_trouble(self, engine: str, known: dict[str, str]) -> tuple[bool, str] | None:
+    def _store_trouble(self, engine: Engine, known: dict[str, str]) -> tuple[bool, str] | None:
         try:
             folder = self._store.folder / "index"
             index = opened_store(

@@ -169,10 +169,10 @@ class LibraryView:
         check_count("moments_per_video", moments_per_video)
         spans = None if actions is None else by_video(self._spans(actions, least_score=least_score))
         index, hidden = self._search.index()
-        chosen = self._chosen(index.videos, hidden, videos=videos, where=where, include_missing=include_missing)
+        chosen, without = self._chosen(hidden, videos=videos, where=where, include_missing=include_missing)
         if spans is not None:
-            chosen = (set(index.videos) if chosen is None else chosen) & spans.keys()
-        if not len(index) or chosen == set() or not asked:
+            chosen = spans.keys() - without if chosen is None else chosen & spans.keys()
+        if chosen == set() or not asked or self._holds_nothing():
             return [[] for _ in asked]
         vectors = np.stack([self.query_vector(query) for query in asked])  # (Nq, D)
         if spans is not None and chosen is not None:
@@ -184,9 +184,13 @@ class LibraryView:
                 for vector in vectors
             ]
         elif len(vectors) == 1:
-            found = [index.search(vectors[0], top=top, moments_per_video=moments_per_video, videos=chosen)]
+            found = [
+                index.search(vectors[0], top=top, moments_per_video=moments_per_video, videos=chosen, without=without)
+            ]
         else:
-            found = index.search_many(vectors, top=top, moments_per_video=moments_per_video, videos=chosen)
+            found = index.search_many(
+                vectors, top=top, moments_per_video=moments_per_video, videos=chosen, without=without
+            )
         if self.settings.clip_tokens != "none":
             placed = [
                 sharpened(moments, vector, read=self._tokens) for moments, vector in zip(found, vectors, strict=True)
@@ -232,14 +236,12 @@ class LibraryView:
         found = self._spans(actions, least_score=least_score)
         with self._catalogue.read() as connection:
             hidden = contents.hidden_videos(connection)
-        known = {span.video for span in found}
-        chosen = self._chosen(known, hidden, videos=videos, where=where, include_missing=include_missing)
+        chosen, without = self._chosen(hidden, videos=videos, where=where, include_missing=include_missing)
         kept: list[ActionSpan] = []
         counts: dict[str, int] = {}
         for span in found:
-            if (chosen is None or span.video in chosen) and (
-                spans_per_video is None or counts.get(span.video, 0) < spans_per_video
-            ):
+            looked_in = span.video not in without if chosen is None else span.video in chosen
+            if looked_in and (spans_per_video is None or counts.get(span.video, 0) < spans_per_video):
                 counts[span.video] = counts.get(span.video, 0) + 1
                 kept.append(span)
         return kept[:top]
@@ -459,26 +461,30 @@ class LibraryView:
 
     def _chosen(
         self,
-        known: Iterable[str],
         hidden: Collection[str],
         *,
         videos: Iterable[str | os.PathLike[str]] | None,
         where: VideoFilter | None,
         include_missing: bool,
-    ) -> set[str] | None:
-        """Which of the known videos are looked in; None for all."""
-        wanted = None if videos is None else {self._id(name) for name in videos}
+    ) -> tuple[set[str] | None, frozenset[str]]:
+        """Which videos are looked in, None for all, and then which are not.
+
+        The catalogue decides what a filter admits, not the facts in the index: a video may have several files, and
+        files move without their video changing.
+        """
+        without = frozenset() if include_missing else frozenset(hidden)
+        chosen = None if videos is None else {self._id(name) for name in videos}
         if where is not None and where.folder is not None:
             where = replace(where, folder=resolved(where.folder))
-        filtered = where is not None and not where.empty
-        if wanted is None and not filtered and (include_missing or not hidden):
-            return None
-        chosen = {video for video in known if wanted is None or video in wanted}
-        chosen -= set() if include_missing else set(hidden)
-        if where is not None and filtered:
+        if where is not None and not where.empty:
             with self._catalogue.read() as connection:
-                chosen &= contents.admitted_videos(connection, where)
-        return chosen
+                admitted = contents.admitted_videos(connection, where)
+            chosen = admitted if chosen is None else chosen & admitted
+        return (None, without) if chosen is None else (chosen - without, frozenset())
+
+    def _holds_nothing(self) -> bool:
+        with self._catalogue.read() as connection:
+            return connection.execute("SELECT 1 FROM videos LIMIT 1").fetchone() is None
 
     def _spans(self, actions: Iterable[str], *, least_score: float) -> list[ActionSpan]:
         if not 0.0 <= least_score <= 1.0:

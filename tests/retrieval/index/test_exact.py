@@ -15,6 +15,7 @@ import pytest
 
 from trifocal.errors import InvalidInput, LibraryBusy
 from trifocal.retrieval import ExactIndex, IndexItem, Moment, VideoFilter
+from trifocal.retrieval.index import codes as codes_module
 from trifocal.retrieval.index import exact as exact_module
 from trifocal.retrieval.index import files as files_module
 from trifocal.retrieval.index.codes import Codes, coarse_scores, make_codes
@@ -123,6 +124,43 @@ def test_codes_estimate_the_cosine(query: Query) -> None:
     assert odd.shape == (2, 500)
     assert (coarse_scores("binary", odd, half[3, :70].astype(np.float32)) <= 1).all()
     assert coarse_scores("binary", odd, half[3, :70].astype(np.float32))[3] == 1
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_int8_codes_are_multiplied_in_whole_numbers_or_widened(
+    query: Query, monkeypatch: pytest.MonkeyPatch, exact: bool
+) -> None:
+    """Both ways give what the codes say, far closer than the codes are to the vectors."""
+    dim = 100
+    rows = np.random.default_rng(1).normal(size=(70, dim))
+    half = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    asked = query(dim=dim)
+    codes = make_codes("int8", half)
+    monkeypatch.setattr(codes_module, "_multiplies_integers", lambda: exact)
+    scales = np.abs(half.astype(np.float32)).max(axis=1) / 127
+    right = (codes[:, :dim].astype(np.float64) @ asked) * scales
+    assert np.abs(coarse_scores("int8", codes, asked) - right).max() < 2e-5
+    assert coarse_scores("int8", codes, np.zeros(dim, np.float32)).tolist() == [0] * 70
+
+
+def test_codes_are_made_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = np.random.default_rng(2).normal(size=(50, 24)).astype(np.float16)
+    whole = make_codes("int8", half)
+    monkeypatch.setattr(codes_module, "_BLOCK_NUMBERS", 24 * 7)
+    assert (make_codes("int8", half) == whole).all()
+
+
+def test_codes_read_unless_a_search_says_otherwise(tmp_path: Path, item: MakeItem, query: Query) -> None:
+    items = [item(number, dim=64) for number in range(60)]
+    ExactIndex.build(tmp_path / "index", items, encoder="e", dim=64, codes=["binary"])
+    index = ExactIndex.open(tmp_path / "index", codes="binary")
+    exact = [index.search(query(seed, dim=64), codes="none", top=1) for seed in range(20)]
+    rough = [index.search(query(seed, dim=64), shortlist=1, top=1) for seed in range(20)]
+    assert rough == [index.search(query(seed, dim=64), shortlist=1, top=1, codes="binary") for seed in range(20)]
+    assert rough != exact
+    assert [index.search(query(seed, dim=64), top=1) for seed in range(20)] == exact  # 200 videos are left by default
+    with pytest.raises(InvalidInput, match="no codes"):
+        ExactIndex.open(tmp_path / "index", codes="int8")
 
 
 def test_search_with_codes(tmp_path: Path, item: MakeItem, query: Query) -> None:

@@ -101,6 +101,31 @@ def test_filters(make_index: Any, item: MakeItem, query: Query, where: VideoFilt
     assert places(index.search(query(), where=where, videos=names)) == places(by_hand(query(), both, top=10))
 
 
+def test_some_videos_and_not_others(make_index: Any, item: MakeItem, query: Query, monkeypatch: Any) -> None:
+    items = [item(number) for number in range(30)]
+    index = make_index(items)
+    names = [entry.video for entry in items]
+    cases: list[tuple[Any, list[str]]] = [
+        (None, names[:3]),
+        (None, names[2:]),
+        (names[5:25], names[10:]),
+        (names[:1], names[:1]),
+        ([*names[3:6], "unknown"], ["unknown"]),
+        (None, names),
+    ]
+    for few in (200, 0):  # as a condition, and looked up among the rows
+        monkeypatch.setattr("trifocal.retrieval.index.rows._NAMES_IN_A_CONDITION", few)
+        for most in (50_000, 4):
+            monkeypatch.setattr("trifocal.retrieval.index.store._ROWS_AT_MOST", most)
+            monkeypatch.setattr("trifocal.retrieval.index.store._ROWS_AT_LEAST", 2)
+            monkeypatch.setattr("trifocal.retrieval.index.store._ROWS_PER_TOP", 1)
+            for videos, without in cases:
+                left = [entry for entry in items if entry.video in (videos or names) and entry.video not in without]
+                found = index.search(query(), top=8, videos=videos, without=without)
+                assert places(found) == places(by_hand(query(), left, top=8))
+                assert places(index.search_many([query()], top=8, videos=videos, without=without)[0]) == places(found)
+
+
 def test_an_empty_index(make_index: Any, query: Query) -> None:
     index = make_index()
     assert (len(index), index.videos, index.search(query()), list(index.items())) == (0, (), [], [])

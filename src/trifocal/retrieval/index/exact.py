@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -55,6 +55,8 @@ __all__ = ["ExactIndex"]
 _SEGMENT_NUMBERS = 2**26
 # More small segments than this are merged.
 _SMALL_SEGMENTS = 8
+# With codes, what the first pass leaves by default: at least so many videos, and this share of all.
+_SHORTLIST, _SHORTLIST_SHARE = 200, 1 / 100
 # A writer may delete the files of the manifest just read; then there is a newer manifest to read.
 _READ_TRIES = 5
 
@@ -69,10 +71,11 @@ class ExactIndex:
         folder: where its files lie.
     """
 
-    def __init__(self, folder: Path, snapshot: Snapshot) -> None:
+    def __init__(self, folder: Path, snapshot: Snapshot, *, codes: Codes | None = None) -> None:
         """Use `open` or `build` instead."""
         self.folder = folder
         self._now = snapshot
+        self._codes = codes
 
     @property
     def manifest(self) -> Manifest:
@@ -146,7 +149,7 @@ class ExactIndex:
         return cls.open(folder, encoder=encoder)
 
     @classmethod
-    def open(cls, folder: str | PathLike[str], *, encoder: str | None = None) -> ExactIndex:
+    def open(cls, folder: str | PathLike[str], *, encoder: str | None = None, codes: Codes | None = None) -> ExactIndex:
         """Map the index of a folder into memory.
 
         Sizes and shapes are checked, and the hashes of the small files; `verify` checks the vectors' too.
@@ -154,9 +157,11 @@ class ExactIndex:
         Args:
             folder: where `build` wrote it.
             encoder: the id of the encoder that the queries will come from; None leaves that to the caller.
+            codes: what searches read in their first pass unless they say otherwise; None for the vectors.
 
         Raises:
             LibraryNotFound: no index there.
+            InvalidInput: it was built without these codes.
             LibraryDamaged: its files are missing, or contradict the manifest or each other.
             EncoderMismatch: another encoder made it.
         """
@@ -167,7 +172,8 @@ class ExactIndex:
                 f"the index in {place} was made by the encoder {snapshot.manifest.encoder}, not by {encoder}",
                 remedy="Search with the encoder that made it, or index the videos again (`trifocal reindex`).",
             )
-        return cls(place, snapshot)
+        _check_codes(snapshot, codes)
+        return cls(place, snapshot, codes=codes)
 
     def refresh(self) -> None:
         """See what other processes have committed since."""
@@ -275,9 +281,10 @@ class ExactIndex:
         tolerance: float = 0.02,
         share: float = 0.5,
         videos: Iterable[str] | None = None,
+        without: Collection[str] = (),
         where: VideoFilter | None = None,
-        codes: Codes | None = None,
-        shortlist: int = 200,
+        codes: Codes | Literal["none"] | None = None,
+        shortlist: int | None = None,
     ) -> list[Moment]:
         """The best moments for a query.
 
@@ -288,11 +295,14 @@ class ExactIndex:
             tolerance: together with `share`, how much worse a neighbouring prototype may score and still belong to a
                 moment; see `pick_moments`.
             share: see there.
-            videos: search these alone; None searches all.
+            videos: search these alone; None searches all. Those that are not in it are passed over.
+            without: but not these.
             where: of these, search those that it admits.
-            codes: read these codes in the first pass instead of the vectors: fewer bytes, no longer exact.
-            shortlist: with codes, how many videos of the first pass are scored exactly; `top` at least, and then the
-                first pass alone decides which videos are found.
+            codes: read these codes in the first pass instead of the vectors: fewer bytes, no longer exact. "none" for
+                the vectors; None for what `open` was told.
+            shortlist: with codes, how many videos of the first pass are scored exactly, `top` at least (then the first
+                pass alone decides which videos are found). By default 200, or a hundredth of the videos when that is
+                more: binary codes need that many to find 99 of 100 (`bench/search`), for int8 10 are nearly enough.
 
         Returns:
             At most `top` moments, to the millisecond, by falling score; ties by video id, then start. Without codes it
@@ -300,22 +310,24 @@ class ExactIndex:
 
         Raises:
             InvalidInput: a query that does not fit, a count below 1, codes that the index was not built with.
-            NotInLibrary: `videos` names one that is not here.
             LibraryDamaged: the stored vectors give scores that are not finite.
         """
+        now = self._now
+        if shortlist is None:
+            shortlist = max(_SHORTLIST, int(len(now.ids) * _SHORTLIST_SHARE))
         for name, number in (("top", top), ("moments_per_video", moments_per_video), ("shortlist", shortlist)):
             check_count(name, number)
-        vector, now = check_query(query, dim=self.dim), self._now
-        if codes is not None and codes not in now.manifest.codes:
-            raise InvalidInput(f"the index has no codes {codes!r}", remedy=f"Build it with codes=[{codes!r}].")
+        vector = check_query(query, dim=self.dim)
+        kind = None if codes == "none" else codes or self._codes
+        _check_codes(now, kind)
         return now.search(
             vector,
             top=top,
             moments_per_video=moments_per_video,
             tolerance=tolerance,
             share=share,
-            chosen=now.chosen(videos, where),
-            codes=codes,
+            chosen=now.chosen(videos, without, where),
+            codes=kind,
             shortlist=shortlist,
         )
 
@@ -328,9 +340,10 @@ class ExactIndex:
         tolerance: float = 0.02,
         share: float = 0.5,
         videos: Iterable[str] | None = None,
+        without: Collection[str] = (),
         where: VideoFilter | None = None,
     ) -> list[list[Moment]]:
-        """`search` for each of several queries (Nq, D); the vectors are read once for every 16 of them."""
+        """`search` for each of several queries (Nq, D), exactly; the vectors are read once for every 16 of them."""
         for name, number in (("top", top), ("moments_per_video", moments_per_video)):
             check_count(name, number)
         rows, now = check_queries(queries, dim=self.dim), self._now
@@ -340,15 +353,15 @@ class ExactIndex:
             moments_per_video=moments_per_video,
             tolerance=tolerance,
             share=share,
-            chosen=now.chosen(videos, where),
+            chosen=now.chosen(videos, without, where),
         )
 
-    def recall(self, queries: ArrayLike, *, top: int = 10, codes: Codes, shortlist: int = 200) -> float:
+    def recall(self, queries: ArrayLike, *, top: int = 10, codes: Codes, shortlist: int | None = None) -> float:
         """The part of the best `top` videos that a search with codes finds, mean over the queries (Nq, D)."""
         rows = check_queries(queries, dim=self.dim)
         shares = []
         for query in rows:
-            right = {moment.video for moment in self.search(query, top=top)}
+            right = {moment.video for moment in self.search(query, top=top, codes="none")}
             found = {moment.video for moment in self.search(query, top=top, codes=codes, shortlist=shortlist)}
             shares.append(len(right & found) / max(1, len(right)))
         return float(np.mean(shares)) if shares else 1.0
@@ -432,6 +445,11 @@ def _opened(folder: Path) -> Snapshot:
     if len(snapshot.place) != len(snapshot.ids):
         raise LibraryDamaged(f"the index in {folder} holds a video twice", remedy=REBUILD)
     return snapshot
+
+
+def _check_codes(snapshot: Snapshot, codes: Codes | None) -> None:
+    if codes is not None and codes not in snapshot.manifest.codes:
+        raise InvalidInput(f"the index has no codes {codes!r}", remedy=f"Build it with codes=[{codes!r}].")
 
 
 def _write_all(folder: Path, items: Iterator[IndexItem], *, dim: int, codes: tuple[str, ...]) -> list[StoredSegment]:

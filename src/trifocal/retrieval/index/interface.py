@@ -195,9 +195,14 @@ class PrototypeIndex(Protocol):
         tolerance: float = 0.02,
         share: float = 0.5,
         videos: Iterable[str] | None = None,
+        without: Collection[str] = (),
         where: VideoFilter | None = None,
     ) -> list[Moment]:
-        """The best moments for a query, by falling score; ties by video id, then start."""
+        """The best moments for a query, by falling score; ties by video id, then start.
+
+        Looked at are `videos` (None for all) but not those `without`, and of these what `where` admits; a name that is
+        not in the index is passed over.
+        """
         ...
 
     def search_many(
@@ -207,6 +212,7 @@ class PrototypeIndex(Protocol):
         top: int = 10,
         moments_per_video: int = 1,
         videos: Iterable[str] | None = None,
+        without: Collection[str] = (),
         where: VideoFilter | None = None,
     ) -> list[list[Moment]]:
         """The same for several queries (Nq, D)."""

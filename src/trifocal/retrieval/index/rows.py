@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FACTS",
+    "Names",
     "about_of",
     "admitted",
     "batch_of",
@@ -40,6 +41,8 @@ FACTS = ("folder", "dated_s", "duration_s")
 
 _KEY, _FORMAT, _VERSION = b"trifocal", "trifocal-prototypes", 1
 _VIDEOS_PER_BATCH = 1024
+# More names than this are better looked up among the rows of a query than written into it.
+_NAMES_IN_A_CONDITION = 200
 _REBUILD = "Build the index again from the library's prototypes."
 
 
@@ -149,6 +152,32 @@ def item_of(rows: Any, dim: int, where: str) -> IndexItem:
 def named(videos: Collection[str]) -> str:
     """The condition that a row is of one of these videos."""
     return f"video IN ({', '.join(_text(video) for video in sorted(videos))})"
+
+
+class Names:
+    """Which videos a search looks in, by name.
+
+    Args:
+        chosen: these alone; None for all.
+        without: but not these.
+    """
+
+    def __init__(self, chosen: set[str] | None, without: frozenset[str]) -> None:
+        """Nothing is written out before it is asked for."""
+        self._chosen, self._without = chosen, without
+        self.some = chosen is not None or bool(without)
+        self.few = len(without if chosen is None else chosen) <= _NAMES_IN_A_CONDITION
+
+    @property
+    def condition(self) -> str:
+        """The same as SQL; "" when all are looked in."""
+        if self._chosen is not None:
+            return named(self._chosen)
+        return f"NOT ({named(self._without)})" if self._without else ""
+
+    def admit(self, video: str) -> bool:
+        """Whether a video is looked in."""
+        return video in self._chosen if self._chosen is not None else video not in self._without
 
 
 def admitted(where: VideoFilter | None) -> str:

@@ -17,7 +17,7 @@ from trifocal.retrieval.index.segment import DECIMALS, coarse_error, exact_score
 from trifocal.retrieval.moment import Moment, pick_moments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from numpy.typing import NDArray
 
@@ -80,21 +80,35 @@ class Snapshot:
             raise NotInLibrary(f"{video!r} is not in the index", remedy="See `videos` for what is.")
         return place
 
-    def chosen(self, videos: Iterable[str] | None, where: VideoFilter | None) -> NDArray[np.int64] | None:
-        """The places that are both named and admitted, ascending; None for all."""
-        if videos is None and (where is None or where.empty):
+    def chosen(
+        self, videos: Iterable[str] | None, without: Collection[str], where: VideoFilter | None
+    ) -> NDArray[np.int64] | None:
+        """The places that are named, not excluded, and admitted, ascending; None for all."""
+        if videos is None and not without and (where is None or where.empty):
             return None
-        places = range(len(self.ids)) if videos is None else sorted({self.place_of(video) for video in videos})
-        if where is not None:
-            places = [place for place in places if where.admits(self.facts[place])]
-        return np.array(places, dtype=np.int64)
+        kept = np.ones(len(self.ids), dtype=bool)
+        if videos is not None:
+            kept[:] = False
+            kept[self._places(videos)] = True
+        kept[self._places(without)] = False
+        places = np.flatnonzero(kept)
+        if where is not None and not where.empty:
+            admitted = [place for place in places.tolist() if where.admits(self.facts[place])]
+            places = np.array(admitted, dtype=np.int64)
+        return places
+
+    def _places(self, videos: Iterable[str]) -> list[int]:
+        return [self.place[video] for video in videos if video in self.place]
 
     def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """The exact score of each video for each query, float32 (Nq, videos), in the order of `videos`."""
         if not self.segments:
             return np.zeros((len(queries), 0), dtype=np.float32)
-        joined = np.concatenate([segment.best(queries) for segment in self.segments], axis=1)
-        scores: NDArray[np.float32] = joined[:, self.by_id]
+        scores = np.empty((len(queries), len(self.ids)), dtype=np.float32)
+        for start in range(0, len(queries), _QUERIES_AT_ONCE):  # a segment's row scores are held for these alone
+            group = slice(start, start + _QUERIES_AT_ONCE)
+            joined = np.concatenate([segment.best(queries[group]) for segment in self.segments], axis=1)
+            scores[group] = joined[:, self.by_id]
         return scores
 
     def search(

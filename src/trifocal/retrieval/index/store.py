@@ -9,7 +9,6 @@ codes (IVF_RQ), whose hits are refined, gathered by video, and scored again exac
 from __future__ import annotations
 
 import os
-import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trifocal.errors import EncoderMismatch, InvalidInput, LibraryDamaged, LibraryNotFound, MissingExtra, NotInLibrary
+from trifocal.retrieval.index.erasing import hide_and_loosen, sweep
 from trifocal.retrieval.index.interface import (
     IndexItem,
     VideoFilter,
@@ -29,6 +29,7 @@ from trifocal.retrieval.index.interface import (
 )
 from trifocal.retrieval.index.rows import (
     FACTS,
+    Names,
     about_of,
     admitted,
     batch_of,
@@ -62,6 +63,8 @@ _ROWS_AT_LEAST, _ROWS_PER_TOP = 300, 30
 # Videos that are scored again for each one that is asked for: those behind could only change places among themselves.
 _RESCORED_PER_TOP = 2
 _NAMES_AT_ONCE = 1000
+# Rows that are looked through for those of many videos; beyond, the names become a condition.
+_ROWS_AT_MOST = 50_000
 
 
 class StoreIndex:
@@ -225,7 +228,7 @@ class StoreIndex:
         return len(given)
 
     def remove(self, videos: Iterable[str]) -> int:
-        """Take videos out, in one commit. `optimize` then frees the space and lets go of older states.
+        """Take videos out, in one commit. Their bytes stay on the disk for a while; `erase` leaves none.
 
         Returns:
             How many.
@@ -234,10 +237,25 @@ class StoreIndex:
             NotInLibrary: one is not in it; then nothing is removed.
         """
         gone = set(videos)
-        for video in sorted(gone - set(self.stamps())):
+        for video in sorted(gone - self._known(gone)):
             raise NotInLibrary(f"{video!r} is not in the index", remedy="See `videos` for what is.")
         if gone:
             self._table.delete(named(gone))
+        return len(gone)
+
+    def erase(self, videos: Iterable[str]) -> int:
+        """Take videos out so that no byte of them is left; no other process may be writing meanwhile.
+
+        The files that hold them are written again, and the search index without them; it is not trained anew. When it
+        is killed, the next `erase`, even of nothing, completes it.
+
+        Returns:
+            How many there were; a name that is not in the index is passed over.
+        """
+        gone = self._known(set(videos))
+        if gone:
+            hide_and_loosen(self._table, named(gone))
+        sweep(self._table)
         return len(gone)
 
     def optimize(self) -> None:
@@ -255,17 +273,23 @@ class StoreIndex:
         self._table.optimize(cleanup_older_than=timedelta(hours=1))
 
     def purge(self) -> None:
-        """Write the table anew, so that no byte of what was removed or replaced is left; for use when no one reads."""
+        """Write the table anew, so that no byte of what was removed or replaced is left; for use when no one reads.
+
+        All of it is read, written and indexed again; to take some videos out, `erase` does a fraction of that.
+        """
         import pyarrow as pa
 
         schema = self._table.schema
         batches = batches_of(self.items(), schema)
         reader = pa.RecordBatchReader.from_batches(schema, batches)
         self._table = self._database.create_table(self._name, reader, schema=schema, mode="overwrite")
-        with warnings.catch_warnings():  # it warns of what is wanted here
-            warnings.simplefilter("ignore", UserWarning)
-            self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+        sweep(self._table)
         self.optimize()
+
+    @staticmethod
+    def tables(uri: str | PathLike[str], **options: Any) -> list[str]:
+        """The names of the tables at an address, sorted; see `create`."""
+        return sorted(_tables(_connect(uri, options)))
 
     def drop_tables(self, names: Iterable[str]) -> None:
         """Delete other tables at the same address, those of them that there are."""
@@ -281,6 +305,7 @@ class StoreIndex:
         tolerance: float = 0.02,
         share: float = 0.5,
         videos: Iterable[str] | None = None,
+        without: Collection[str] = (),
         where: VideoFilter | None = None,
         probes: int | None = None,
         refine: int = 2,
@@ -294,7 +319,8 @@ class StoreIndex:
             moments_per_video: how many of them may come from one video.
             tolerance: see `pick_moments`.
             share: see there.
-            videos: search these alone; None searches all.
+            videos: search these alone; None searches all. Those that are not in it are passed over.
+            without: but not these.
             where: of these, search those that it admits.
             probes: how many partitions of the search index are read; half of them by default.
             refine: how many times as many hits are compared exactly as are asked of it.
@@ -311,13 +337,11 @@ class StoreIndex:
         for name, number in (("top", top), ("moments_per_video", moments_per_video), ("refine", refine)):
             check_count(name, number)
         vector = check_query(query, dim=self.dim)
-        conditions = [condition for condition in (admitted(where),) if condition]
-        if videos is not None:
-            chosen = sorted(set(videos))
-            if not chosen:
-                return []
-            conditions.append(named(chosen))
-        found = self._candidates(vector, " AND ".join(conditions), top, probes=probes, refine=refine, exact=exact)
+        chosen = None if videos is None else set(videos).difference(without)
+        if chosen is not None and not chosen:
+            return []
+        names = Names(chosen, frozenset(without))
+        found = self._candidates(vector, admitted(where), names, top, probes=probes, refine=refine, exact=exact)
         moments = []
         for video, prototypes in self._prototypes(found[: _RESCORED_PER_TOP * top]).items():
             scores = exact_scores(vector[None], prototypes.vectors, folder=self.uri)[0]
@@ -334,12 +358,15 @@ class StoreIndex:
         top: int = 10,
         moments_per_video: int = 1,
         videos: Iterable[str] | None = None,
+        without: Collection[str] = (),
         where: VideoFilter | None = None,
     ) -> list[list[Moment]]:
         """`search` for each of several queries (Nq, D)."""
         chosen = None if videos is None else tuple(videos)
         return [
-            self.search(query, top=top, moments_per_video=moments_per_video, videos=chosen, where=where)
+            self.search(
+                query, top=top, moments_per_video=moments_per_video, videos=chosen, without=without, where=where
+            )
             for query in check_queries(queries, dim=self.dim)
         ]
 
@@ -391,33 +418,55 @@ class StoreIndex:
         self,
         vector: NDArray[np.float32],
         condition: str,
+        names: Names,
         top: int,
         *,
         probes: int | None,
         refine: int,
         exact: bool,
     ) -> list[str]:
-        """Videos by falling best row, at least those asked for as long as there are so many."""
-        partitions, limit = self.partitions(), max(_ROWS_AT_LEAST, _ROWS_PER_TOP * top)
+        """Videos by falling best row, at least those asked for as long as there are so many.
+
+        Few names are a condition of the query. Many would make it slow to read, so the best rows of all videos are
+        fetched and those of others passed over; only when that takes too many rows are the names a condition after all.
+        """
+        partitions, needed = self.partitions(), _RESCORED_PER_TOP * top
+        limit = max(_ROWS_AT_LEAST, _ROWS_PER_TOP * top)
+        by_condition, exact = names.few, exact or partitions is None
         while True:
             search = self._table.search(vector, vector_column_name="vector").distance_type("dot").limit(limit)
-            if exact or partitions is None:
+            if exact:
                 search = search.bypass_vector_index()
             else:
-                search = search.nprobes(probes or max(1, partitions // 2)).refine_factor(refine)
-            if condition:
-                search = search.where(condition, prefilter=True)
-            names = search.select(["video", "_distance"]).to_arrow()["video"].to_pylist()
-            distinct = list(dict.fromkeys(names))
-            if len(distinct) >= _RESCORED_PER_TOP * top or len(names) < limit:
+                search = search.nprobes(probes or max(1, (partitions or 1) // 2)).refine_factor(refine)
+            asked = " AND ".join(part for part in (condition, names.condition if by_condition else "") if part)
+            if asked:
+                search = search.where(asked, prefilter=True)
+            found = search.select(["video", "_distance"]).to_arrow()["video"].to_pylist()
+            distinct = [video for video in dict.fromkeys(found) if by_condition or names.admit(video)]
+            if len(distinct) >= needed:
                 return distinct
+            if len(found) < limit:  # there are no more rows in what was read
+                if exact or not (condition or names.some):
+                    return distinct
+                exact = by_condition = True  # what is looked for may lie where the search index was not read
+                continue
             limit *= 4
+            by_condition = by_condition or limit > _ROWS_AT_MOST
 
     def _prototypes(self, videos: list[str]) -> dict[str, Prototypes]:
         if not videos:
             return {}
         rows = self._rows(named(videos), ["video", "k", "start_s", "end_s", "vector"])
         return {video: prototypes_of(part, self.dim, self.uri) for video, part in split_videos(rows).items()}
+
+    def _known(self, videos: Collection[str]) -> set[str]:
+        """Those of the names that are in it."""
+        names, found = sorted(videos), set[str]()
+        for start in range(0, len(names), _NAMES_AT_ONCE):
+            some = named(names[start : start + _NAMES_AT_ONCE])
+            found.update(self._rows(f"k = 0 AND {some}", ["video"])["video"].to_pylist())
+        return found
 
     def _rows(self, condition: str, columns: list[str] | None) -> Any:
         wanted = columns or ["video", "k", "stamp", *FACTS, "start_s", "end_s", "vector"]
