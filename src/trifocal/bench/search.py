@@ -1,23 +1,24 @@
 """What an exact search costs, by number of videos of 32 prototypes, on one thread and on two; and with coarse codes.
 
-    python -m trifocal.bench.search
-    python -m trifocal.bench.search --videos 100000 --codes int8 binary
+    python -m trifocal.bench.search --videos 1000 10000 100000
+    python -m trifocal.bench.search --table
 
 The whole of `ExactIndex.search` is timed (the product, the best prototype of each video, the choice of moments), on
 clustered vectors (`vectors`); an exact scan does much the same work on any. With codes, recall is the part of the exact
-best ten videos that is found. Beside it, the ways to multiply a half-precision matrix with one query that were
-considered. CPU time is given too: on a machine that others use, only that compares.
+best ten videos that is found, by length of the shortlist. Beside it, the ways to multiply a half-precision matrix with
+one query that were considered. CPU time is given too: on a machine that others use, only that compares.
+
+A row that the file has is not measured again (`kept_rows`), so a run that was cut goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from trifocal import __version__
-from trifocal.bench.vectors import DIM, K, clustered_queries, clustered_videos
+from trifocal.bench.kept_rows import KeptRows, load, memory_mb
+from trifocal.bench.machine import machine
+from trifocal.bench.vectors import DIM, K, clustered_queries, exact_index
 from trifocal.retrieval import ExactIndex, VideoFilter
 
 if TYPE_CHECKING:
@@ -34,57 +36,122 @@ if TYPE_CHECKING:
 
     from trifocal.retrieval.index.codes import Codes
 
-__all__ = ["main", "measure"]
+__all__ = ["main", "measure", "table"]
+
+_KEYS = ("videos", "threads", "codes", "shortlist")
+_WAYS_KEYS = ("rows", "threads", "way")
 
 
-def measure(videos: int, *, folder: Path, threads: int, queries: int, codes: Sequence[Codes] = ()) -> dict[str, Any]:
-    """Build an index of `videos` videos in `folder` (or use the one there) and search it `queries` times."""
-    torch.set_num_threads(threads)
-    row: dict[str, Any] = {"videos": videos, "prototypes": videos * K, "dim": DIM, "threads": threads}
-    if (folder / "manifest.json").exists():
-        index = ExactIndex.open(folder)
-    else:
-        started = time.perf_counter()
-        index = ExactIndex.build(folder, clustered_videos(videos), encoder="clustered", dim=DIM, codes=codes)
-        row["build_s"] = round(time.perf_counter() - started, 2)
-    before = _resident_mb()
+def measure(
+    videos: int, *, scratch: Path, threads: Sequence[int], queries: int, shortlists: Sequence[int], kept: KeptRows
+) -> Iterator[dict[str, Any]]:
+    """Search an index of `videos` videos `queries` times in every way that `kept` has no row for; each row as it comes.
+
+    Args:
+        videos: how many.
+        scratch: where the index is built, or lies from an earlier run.
+        threads: how many cores torch may use, each in turn.
+        queries: how many are timed, after one that is not.
+        shortlists: lengths of the shortlist of each kind of codes; the default one is added.
+        kept: what was measured before.
+    """
+    default = max(200, videos // 100)
+    lengths = sorted({*shortlists, default})
+    kinds: tuple[Codes, ...] = ("int8", "binary")
+    ways: list[tuple[Codes | None, int | None]] = [(None, None), *((kind, n) for kind in kinds for n in lengths)]
+    left = [
+        (count, kind, shortlist)
+        for count in threads
+        for kind, shortlist in ways
+        if not kept.has(videos=videos, threads=count, codes=kind, shortlist=shortlist)
+    ]
+    if not left:
+        return
+    _, build_s = exact_index(scratch / f"exact-{videos}", videos)
     started = time.perf_counter()
-    index = ExactIndex.open(folder)
-    row["open_ms"] = round(1e3 * (time.perf_counter() - started), 1)
-    row["bytes_per_video"] = round(sum(p.stat().st_size for p in folder.iterdir()) / videos)
-    row["segments"] = len(index.manifest.segments)
-    asked = clustered_queries(queries + 3, videos=videos)
-    for query in asked[:3]:
-        index.search(query)
-    row.update(_timed(lambda i: index.search(asked[3 + i]), repeats=queries))
-    # Of what is resident, the mapped files can be given back at any time; the rest cannot.
-    row["resident_mb"], row["resident_before_mb"] = _resident_mb(), before
-    row["anonymous_mb"] = _resident_mb("RssAnon")
+    index = ExactIndex.open(scratch / f"exact-{videos}")
+    open_ms = round(1e3 * (time.perf_counter() - started), 1)
+    asked = clustered_queries(queries, videos=videos)
+    right = [_videos(index.search(query, codes="none")) for query in asked]
+    for count, kind, shortlist in left:
+        torch.set_num_threads(count)
+        before = load()
+        found: dict[int, set[str]] = {}
+        times = _timed(partial(_search, index, asked, kind, shortlist, found), repeats=queries)
+        row = {
+            "videos": videos,
+            "prototypes": videos * K,
+            "dim": DIM,
+            "threads": count,
+            "codes": kind,
+            "shortlist": shortlist,
+            "is_default": shortlist in (None, default),
+            "queries": queries,
+            **times,
+            "recall_at_10": round(float(np.mean([len(found[i] & right[i]) / len(right[i]) for i in found])), 4),
+            "bytes": _bytes(index, kind),
+            "build_with_all_codes_s": build_s,
+            "open_ms": open_ms,
+            "segments": len(index.manifest.segments),
+            "load_before": before,
+            **memory_mb(),
+        }
+        if kind is None:
+            row |= _narrowed(index, asked, videos=videos, queries=queries)
+        yield {**row, "load_after": load()}
+
+
+def _search(
+    index: ExactIndex,
+    asked: NDArray[np.float32],
+    kind: Codes | None,
+    shortlist: int | None,
+    found: dict[int, set[str]],
+    place: int,
+) -> None:
+    found[place] = _videos(index.search(asked[place], codes=kind or "none", shortlist=shortlist))
+
+
+def _videos(moments: Sequence[Any]) -> set[str]:
+    return {moment.video for moment in moments}
+
+
+def _bytes(index: ExactIndex, kind: Codes | None) -> int:
+    """What the index takes on the disk when these are its only codes."""
+    others = {"int8", "binary"} - {kind}
+    files = [segment.files.items() for segment in index.manifest.segments]
+    return sum(stored.bytes for segment in files for name, stored in segment if name not in others)
+
+
+def _narrowed(index: ExactIndex, asked: NDArray[np.float32], *, videos: int, queries: int) -> dict[str, Any]:
+    """The exact search among some videos, and of several queries at once."""
     some = index.videos[:: max(1, videos // 100)]
-    row["among_100_videos"] = _timed(lambda i: index.search(asked[3 + i], videos=some), repeats=queries)
     where = VideoFilter(folder="/videos/3")
-    row["in_a_folder_of_a_tenth"] = _timed(lambda i: index.search(asked[3 + i], where=where), repeats=queries)
-    batch = asked[3 : 3 + 16]
+    batch = asked[:16]
     many = _timed(lambda _: index.search_many(batch), repeats=max(2, queries // 16))
-    row["in_batches_of_16_ms_per_query"] = round(many["p50_ms"] / len(batch), 2)
-    for kind in codes:
-        for shortlist in (10, 200):
-            found = _timed(partial(_coded, index, asked[3:], kind, shortlist), repeats=queries)
-            recall = index.recall(asked[3 : 3 + queries], codes=kind, shortlist=shortlist)
-            row[f"{kind}, shortlist {shortlist}"] = {**found, "recall_at_10": round(recall, 4)}
-    return row
+    return {
+        "among_100_videos": _timed(lambda i: index.search(asked[i], videos=some), repeats=queries),
+        "without_100_videos": _timed(lambda i: index.search(asked[i], without=some), repeats=queries),
+        "in_a_folder_of_a_tenth": _timed(lambda i: index.search(asked[i], where=where), repeats=queries),
+        "in_batches_of_16_ms_per_query": round(many["p50_ms"] / len(batch), 2),
+    }
 
 
-def _coded(index: ExactIndex, asked: NDArray[np.float32], kind: Codes, shortlist: int, place: int) -> object:
-    return index.search(asked[place], codes=kind, shortlist=shortlist)
-
-
-def _resident_mb(what: str = "VmRSS") -> int | None:
-    """This process's memory as Linux counts it, in MB; None elsewhere."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    found = [int(line.split()[1]) // 1000 for line in lines if line.startswith(f"{what}:")]
-    return found[0] if found else None
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| videos | threads | codes, shortlist | p50 | p95 | CPU p50 | recall@10 | on disk | memory* | build |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        codes = "exact" if row["codes"] is None else f"{row['codes']}, {row['shortlist']:,}"
+        codes += " (default)" if row["codes"] is not None and row["is_default"] else ""
+        lines.append(
+            f"| {row['videos']:,} | {row['threads']} | {codes} | {row['p50_ms']:.1f} ms | {row['p95_ms']:.1f} ms |"
+            f" {row['cpu_p50_ms']:.1f} ms | {row['recall_at_10']:.3f} | {row['bytes'] / 1e6:,.0f} MB |"
+            f" {row.get('anonymous_mb', 0):,} MB | {row['build_with_all_codes_s']:.1f} s |"
+        )
+    return "\n".join(lines)
 
 
 def compare(rows: int, *, threads: int, repeats: int) -> list[dict[str, Any]]:
@@ -131,6 +198,7 @@ def compare(rows: int, *, threads: int, repeats: int) -> list[dict[str, Any]]:
 
 
 def _timed(run: Callable[[int], object], *, repeats: int) -> dict[str, float]:
+    run(0)
     wall, cpu = [], []
     for i in range(repeats):
         started, worked = time.perf_counter(), time.process_time()
@@ -152,37 +220,49 @@ def _unit_rows(rows: int, *, seed: int) -> NDArray[np.float32]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, write the JSON, print the tables."""
+    """Measure what is not there yet, write the JSON, print the rows; or print the table."""
     parser = argparse.ArgumentParser(prog="python -m trifocal.bench.search", description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--queries", type=int, default=50)
-    parser.add_argument("--codes", choices=["int8", "binary"], nargs="*", default=["int8", "binary"])
+    parser.add_argument("--shortlists", type=int, nargs="+", default=[10, 50, 200])
     parser.add_argument("--no-ways", action="store_true", help="leave out the ways to multiply")
+    parser.add_argument("--scratch", type=Path, help="keep the indexes there, for other runs and for `bench.store`")
     parser.add_argument("--out", type=Path, default=Path("bench/search/results.json"))
+    parser.add_argument("--table", action="store_true", help="print what is there as Markdown, and measure nothing")
     options = parser.parse_args(arguments)
-    searches, ways = [], []
-    with tempfile.TemporaryDirectory() as scratch:
+    kept = KeptRows(options.out, what="latency of the exact search, clustered vectors", keys=_KEYS, about=machine())
+    if options.table:
+        print(table(kept.rows))
+        return
+    scratch = options.scratch or Path(tempfile.mkdtemp(prefix="trifocal-search-"))
+    scratch.mkdir(parents=True, exist_ok=True)
+    try:
         for videos in options.videos:
-            for threads in options.threads:
-                folder = Path(scratch) / str(videos)
-                row = measure(videos, folder=folder, threads=threads, queries=options.queries, codes=options.codes)
-                searches.append(row)
+            rows = measure(
+                videos,
+                scratch=scratch,
+                threads=options.threads,
+                queries=options.queries,
+                shortlists=options.shortlists,
+                kept=kept,
+            )
+            for row in rows:
+                kept.add(row)
                 print(json.dumps(row), flush=True)
-            shutil.rmtree(Path(scratch) / str(videos))  # 100,000 videos take gigabytes
+    finally:
+        if options.scratch is None:
+            shutil.rmtree(scratch)  # 100,000 videos take gigabytes
+    ways = KeptRows(
+        options.out.with_name("ways.json"), what="ways to multiply in half precision", keys=_WAYS_KEYS, about=machine()
+    )
+    count = min(max(options.videos), 10_000) * K
     for threads in [] if options.no_ways else options.threads:
-        for row in compare(min(max(options.videos), 10_000) * K, threads=threads, repeats=max(5, options.queries // 4)):
-            ways.append(row)
+        if any(row["rows"] == count and row["threads"] == threads for row in ways.rows):
+            continue
+        for row in compare(count, threads=threads, repeats=max(5, options.queries // 4)):
+            ways.add(row)
             print(f"{row['threads']} {row['way']:48} {row['p50_ms']:8.2f} ms  error {row['largest_error']:.1e}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {
-        "what": "latency of the exact search, clustered vectors",
-        "version": __version__,
-        "machine": f"{platform.machine()}, {platform.python_version()}, torch {torch.__version__}",
-        "searches": searches,
-        "ways": ways,
-    }
-    options.out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
