@@ -99,6 +99,7 @@ class VideoLabels:
             with rows.
         excluded: int64, sorted: frames that evaluation leaves out.
         file: where the pixels are, relative to the folder of videos; None where unknown.
+        rate_told: whether the rate was told; False where it is a guess, which the video itself may correct (`timed`).
 
     Raises:
         InvalidInput: shapes that do not fit, a value that is not finite or not positive where it must be.
@@ -116,6 +117,7 @@ class VideoLabels:
     labelled: NDArray[np.int64] | None = None
     excluded: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     file: str | None = None
+    rate_told: bool = True
 
     def __post_init__(self) -> None:
         """Check, sort by frame and track, and freeze."""
@@ -268,6 +270,18 @@ class Labels:
         """
         videos = tuple(
             one.resized(*sizes[one.video]) if one.video in sizes and not one.measured else one for one in self.videos
+        )
+        return Labels(self.classes, videos, self.splits)
+
+    def timed(self, rates: Mapping[str, float]) -> Labels:
+        """With the videos' own rates where no file and nobody told one.
+
+        Args:
+            rates: frames per second by video id; videos that are not in it stay as they are.
+        """
+        videos = tuple(
+            replace(one, rate=rates[one.video], rate_told=True) if one.video in rates and not one.rate_told else one
+            for one in self.videos
         )
         return Labels(self.classes, videos, self.splits)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,84 @@ def test_two_annotations_of_one_box_are_two_actions(tmp_path: Path) -> None:
     assert one.actions.tolist() == [[True, True]]
 
 
+def film(**change: object) -> dict[str, object]:
+    return {"id": 1, "name": "v.mp4", "width": 64, "height": 48} | change
+
+
+def annotation(**change: object) -> dict[str, object]:
+    return {"id": 1, "image_id": 4, "track_id": 7, "category_id": 1, "bbox": [1, 2, 10, 20]} | change
+
+
+def native(*, splits: object = None, **change: object) -> dict[str, object]:
+    one = {
+        "video": "v", "file": None, "rate": 25.0, "width": 64, "height": 48, "frame_count": 9, "labelled": [[0, 9]],
+        "excluded": [], "indices": [0], "tracks": [0], "boxes_xyxy": [[1, 2, 3, 4]], "actions": [[0]],
+    }  # fmt: skip
+    classes = [{"id": 1, "name": "walk"}]
+    top = {"format": "trifocal-labels", "version": 1, "classes": classes, "splits": splits or {}}
+    return top | {"videos": [one | change]}
+
+
+def test_a_null_track_is_no_track(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps(coco(annotations=[annotation(track_id=None)])))
+    assert read_labels(tmp_path / "c.json")["v"].tracks.tolist() == [-1]
+
+
+def truth_pickle(**change: object) -> dict[str, object]:
+    tube = np.array([[1, 2, 3, 20, 30], [2, 2, 3, 20, 30]], np.float32)
+    value: dict[str, object] = {
+        "labels": ["walk", "wave"], "nframes": {"v": 9}, "resolution": {"v": (48, 64)},
+        "train_videos": [["v"]], "test_videos": [[]], "gttubes": {"v": {0: [tube]}},
+    }  # fmt: skip
+    return value | change
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"gttubes": {"v": {"0": []}}}, "a.pkl, video 'v': the class '0' is unknown"),
+        ({"gttubes": {"v": {7: []}}}, "a.pkl, video 'v': the class 7 is unknown"),
+        ({"gttubes": {"v": [1]}}, "a.pkl, video 'v': its gttubes are of the type list"),
+        ({"gttubes": {"v": {0: 3}}}, "the tubes of class 0 are no list"),
+        ({"gttubes": {"v": {0: [np.array([[1, 9, 9, 3, 30]])]}}}, "video 'v': a box of a tube ends before it begins"),
+        ({"gttubes": {"v": {0: [np.array([list("abcde")])]}}}, "a.pkl: the pickle holds numbers of the type 'U1'"),
+        ({"resolution": {"v": ("48", "64")}}, "video 'v': the resolution is ('48', '64')"),
+        ({"resolution": {"v": (0, 64)}}, "video 'v': the resolution is (0, 64)"),
+        ({"nframes": {"v": 0}}, "video 'v': it has 0 frames"),
+        ({"train_videos": [5]}, "a.pkl, train_videos, split 0: it is 5"),
+    ],
+)
+def test_a_wrong_pickle_says_where(tmp_path: Path, change: dict[str, object], where: str) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(truth_pickle(), protocol=2))
+    assert len(read_labels(tmp_path / "a.pkl")["v"]) == 2
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(truth_pickle(**change), protocol=2))
+    with pytest.raises(InvalidInput) as caught:
+        read_labels(tmp_path / "a.pkl")
+    assert where in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_a_folder_with_two_files_of_one_video(tmp_path: Path) -> None:
+    for name in ("x.xml", "y.xml"):
+        (tmp_path / name).write_text(CVAT)
+    with pytest.raises(InvalidInput, match=r"y\.xml and x\.xml are both of the video 'shop'"):
+        read_labels(tmp_path)
+
+
+def test_a_rate_that_nobody_told_is_the_videos_own(tmp_path: Path) -> None:
+    (tmp_path / "x.xml").write_text(CVAT)
+    guessed = read_labels(tmp_path / "x.xml")
+    assert (guessed["shop"].rate, guessed["shop"].rate_told) == (25.0, False)
+    assert guessed.timed({"shop": 30.0})["shop"].rate == 30.0
+    assert read_labels(tmp_path / "x.xml", rate=10.0).timed({"shop": 30.0})["shop"].rate == 10.0
+    write_labels(guessed, tmp_path / "x.json", kind="trifocal")
+    assert read_labels(tmp_path / "x.json").timed({"shop": 30.0})["shop"].rate == 30.0
+    (tmp_path / "c.json").write_text(json.dumps(coco()))
+    assert read_labels(tmp_path / "c.json").timed({"v": 12.0})["v"].rate == 12.0
+    (tmp_path / "c.json").write_text(json.dumps(coco(videos=[film(fps=24)])))
+    assert read_labels(tmp_path / "c.json").timed({"v": 12.0})["v"].rate == 24.0
+
+
 @pytest.mark.parametrize(
     ("name", "text", "where"),
     [
@@ -209,6 +288,22 @@ def test_two_annotations_of_one_box_are_two_actions(tmp_path: Path) -> None:
             json.dumps({"format": "trifocal-labels", "version": 1, "classes": [], "splits": {}, "videos": []}),
             "a.json: there are 0 names",
         ),
+        ("a.json", json.dumps(coco(annotations=[annotation(track_id="x")])), "annotations, entry 0: track_id is 'x'"),
+        ("a.json", json.dumps(coco(annotations=[annotation(track_id=1.5)])), "annotations, entry 0: track_id is 1.5"),
+        ("a.json", json.dumps(coco(annotations=[annotation(bbox=[9, 9, -2, 3])])), "entry 0: bbox is [9, 9, -2, 3]"),
+        ("a.json", json.dumps(coco(annotations=[annotation(action_ids=[[1]])])), "entry 0: the category [1]"),
+        ("a.json", json.dumps(coco(videos=[film(fps="fast")])), "a.json, videos, id 1: fps is 'fast'"),
+        ("a.json", json.dumps(coco(videos=[film(height=0)])), "videos, id 1: its picture is 64 x 0"),
+        ("a.json", json.dumps(coco(videos=[film(), film(id=2)])), "videos, id 2: another video is called 'v' too"),
+        ("a.xml", CVAT.replace("<height>480", "<height>0"), "a.xml, <original_size>: it is 640 x 0"),
+        ("a.xml", CVAT.replace('xbr="30"', 'xbr="3"'), '<box frame="2">: the box [10.0, 20.0, 3.0, 60.0] ends before'),
+        ("a.csv", "v,902,0.5,0,0.2,1,3,0\n", "a.csv, line 1: the box [0.5, 0.0, 0.2, 1.0] ends before"),
+        ("a.json", '{"v,902": {"bboxes": [[0.5, 0, 0.1, 1]], "acts": [[1]]}}', "entry 'v,902': a box is [0.5"),
+        ("a.json", '{"v,902": {"bboxes": [[0, 0, 1, 1]], "acts": [3]}}', "entry 'v,902': a box is [0, 0, 1, 1]"),
+        ("a.json", json.dumps(native(splits={"x": 5})), "a.json, splits, 'x': it is 5"),
+        ("a.json", json.dumps(native(splits={"x": ["w"]})), "a.json: the split 'x' names 'w'"),
+        ("a.json", json.dumps(native(frame_count="many")), "a.json, video 'v': frame_count is 'many'"),
+        ("a.json", json.dumps(native(height=0)), "a.json: v has 25.0 frames a second and 64 x 0 pixels"),
         ("a.pkl", "cposix\nsystem\n(S'true'\ntR.", "the name posix.system"),
         ("a.pkl", "nothing", "a.pkl is not a pickle"),
         ("a.txt", "x", "no label format"),

@@ -78,7 +78,8 @@ def read_labels(
         kind: the format; None tells it from the file.
         label_map: names of the classes (pbtxt or JSON); needed only where the file has none, or for a choice of them.
         excluded: csv of seconds to leave out (AVA).
-        rate: frames per second where the file does not tell; 25 where nobody tells.
+        rate: frames per second where the file does not tell; where nobody tells it is taken for 25, until
+            `Labels.timed` says what the videos have.
         attributes: CVAT attributes that hold actions.
 
     Raises:
@@ -98,11 +99,11 @@ def read_labels(
     if found == "ava-json":
         return read_ava_json(path, classes=classes)
     if found == "cvat":
-        return read_cvat(path, classes=classes, rate=rate or 25.0, attributes=attributes)
+        return read_cvat(path, classes=classes, rate=rate, attributes=attributes)
     if found == "coco":
         return read_coco(path, classes=classes, rate=rate)
     if found == "tubes":
-        return read_tube_truth(path, rate=rate or 25.0)
+        return read_tube_truth(path, rate=rate)
     if found == "trifocal":
         return read_native(path)
     raise InvalidInput(f"the format is {found!r}", remedy=f"Give one of {', '.join(get_args(LabelFormat))}.")
@@ -120,9 +121,17 @@ def _read_folder(
     if classes is None:
         from trifocal.action.labels import LabelMap
 
-        parts = [read_cvat(file, rate=rate or 25.0, attributes=attributes) for file in files]
+        parts = [read_cvat(file, rate=rate, attributes=attributes) for file in files]
         classes = LabelMap.of(sorted({name for part in parts for name in part.classes.names}))
-    parts = [read_cvat(file, classes=classes, rate=rate or 25.0, attributes=attributes) for file in files]
+    parts = [read_cvat(file, classes=classes, rate=rate, attributes=attributes) for file in files]
+    made: dict[str, str] = {}
+    for file, part in zip(files, parts, strict=True):
+        for one in part.videos:
+            if one.video in made:
+                raise InvalidInput(
+                    f"{file.name} and {made[one.video]} are both of the video {one.video!r}", remedy="Keep one of them."
+                )
+            made[one.video] = file.name
     return Labels(classes, tuple(one for part in parts for one in part.videos))
 
 

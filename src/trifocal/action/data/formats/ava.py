@@ -101,6 +101,8 @@ def read_ava_csv(
         ]
         if not all(-_SLACK <= value <= 1 + _SLACK for value in corners):
             raise wrong(path, f"line {line}", f"the box is {corners}", "Give corners in parts of the frame, 0 to 1.")
+        if corners[2] < corners[0] or corners[3] < corners[1]:
+            raise wrong(path, f"line {line}", f"the box {corners} ends before it begins", "Exchange its corners.")
         action = _number(path, line, "the action", cells[6])
         person = _number(path, line, "the person", cells[7]) if len(cells) > 7 and cells[7] else -1
         if action != int(action) or person != int(person):
@@ -161,8 +163,14 @@ def read_ava_json(path: Path, *, classes: LabelMap | None = None) -> Labels:
         if len(corners) != len(actions):
             raise wrong(path, f"entry {key!r}", f"{len(corners)} boxes, {len(actions)} acts", "Give one list per box.")
         for box, own in zip(corners, actions, strict=True):
-            if not _is_box(box) or not all(isinstance(one, int) and one >= 0 for one in own):
-                raise wrong(path, f"entry {key!r}", f"a box is {box!r} with acts {own!r}", "Give four numbers, 0 to 1.")
+            whole = isinstance(own, list) and all(type(one) is int and one >= 0 for one in own)
+            if not _is_box(box) or not whole:
+                raise wrong(
+                    path,
+                    f"entry {key!r}",
+                    f"a box is {box!r} with acts {own!r}",
+                    "Give x1, y1, x2, y2, 0 to 1, and a list of numbers.",
+                )
             found.append((video, int(second), tuple(map(float, box)), own))
     known = classes or numbered(one + 1 for _, _, _, own in found for one in own)
     rows: dict[str, list[Row]] = {}
@@ -184,6 +192,8 @@ def _is_box(box: Any) -> bool:
         isinstance(box, list)
         and len(box) == 4
         and all(isinstance(one, int | float) and -_SLACK <= one <= 1 + _SLACK for one in box)
+        and box[0] <= box[2]
+        and box[1] <= box[3]
     )
 
 

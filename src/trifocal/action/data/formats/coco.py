@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trifocal.action.data.formats.rows import Row, field, join, read_json, wrong
+from trifocal.action.data.formats.rows import GUESSED_RATE, Row, field, join, read_json, wrong
 from trifocal.action.labels import LabelMap, Labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["read_coco", "write_coco"]
+    from trifocal.action.labels import VideoLabels
 
-_RATE = 25.0
+__all__ = ["read_coco", "write_coco"]
 
 
 def read_coco(path: Path, *, classes: LabelMap | None = None, rate: float | None = None) -> Labels:
@@ -30,7 +30,7 @@ def read_coco(path: Path, *, classes: LabelMap | None = None, rate: float | None
     Args:
         path: the JSON.
         classes: of the actions, by name; without it the file's categories.
-        rate: frames per second where a video does not say (`fps`); 25 by default.
+        rate: frames per second where a video does not say (`fps`); None guesses 25, which `Labels.timed` may correct.
 
     Raises:
         InvalidInput: an entry is missing or wrong; the message names it.
@@ -49,7 +49,7 @@ def read_coco(path: Path, *, classes: LabelMap | None = None, rate: float | None
         if video not in videos:
             raise wrong(path, where, f"video_id is {video}", "Name a video of the file.")
         index = one.get("frame_id", one.get("frame_index"))
-        if not isinstance(index, int) or index < 0:
+        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             raise wrong(path, where, f"frame_id is {index!r}", "Give the frame's number, from 0.")
         frame[number] = (video, index)
     rows: dict[int, list[Row]] = {number: [] for number in videos}
@@ -60,19 +60,20 @@ def read_coco(path: Path, *, classes: LabelMap | None = None, rate: float | None
             raise wrong(path, where, f"image_id is {image}", "Name an image of the file.")
         video, index = frame[image]
         box = _box(path, where, one)
-        track = one.get("track_id", one.get("instance_id", -1))
+        track = _track(path, where, one)
         actions = _actions(path, where, one, names, known)
-        rows[video] += [Row(index, box, int(track), action) for action in actions or [None]]
+        rows[video] += [Row(index, box, track, action) for action in actions or [None]]
     looked: dict[int, list[int]] = {number: [] for number in videos}
     for video, index in frame.values():
         looked[video].append(index)
-    return Labels(
-        known,
-        tuple(
-            _video(path, number, one, rows[number], known, rate=rate, looked=looked[number], images=images)
-            for number, one in videos.items()
-        ),
-    )
+    made: dict[str, VideoLabels] = {}
+    for number, one in videos.items():
+        own = _video(path, number, one, rows[number], known, rate=rate, looked=looked[number], images=images)
+        if own.video in made:
+            where = f"videos, id {number}"
+            raise wrong(path, where, f"another video is called {own.video!r} too", "Give each its own name.")
+        made[own.video] = own
+    return Labels(known, tuple(made.values()))
 
 
 def _by_id(path: Path, value: Mapping[str, Any], key: str) -> dict[int, Mapping[str, Any]]:
@@ -93,7 +94,29 @@ def _box(path: Path, where: str, one: Mapping[str, Any]) -> tuple[float, float, 
     x, y, width, height = map(float, box)
     if not np.isfinite([x, y, width, height]).all():
         raise wrong(path, where, f"bbox is {box!r}", "Give finite numbers.")
+    if width < 0 or height < 0:
+        raise wrong(path, where, f"bbox is {box!r}, of negative size", "Give x, y of the corner at the top left.")
     return x, y, x + width, y + height
+
+
+def _track(path: Path, where: str, one: Mapping[str, Any]) -> int:
+    """The actor's number; -1 where there is none, or null."""
+    track = one.get("track_id", one.get("instance_id"))
+    if track is None:
+        return -1
+    if isinstance(track, bool) or not isinstance(track, int | float) or track != track // 1:
+        raise wrong(path, where, f"track_id is {track!r}", "Give the actor's number, a whole one.")
+    return int(track)
+
+
+def _rate(path: Path, where: str, one: Mapping[str, Any]) -> float | None:
+    """Frames per second; None where the file does not tell."""
+    told = one.get("fps")
+    if told is None or told == 0:
+        return None
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 < told < np.inf:
+        raise wrong(path, where, f"fps is {told!r}", "Give frames per second, a number above 0.")
+    return float(told)
 
 
 def _actions(
@@ -106,7 +129,7 @@ def _actions(
         if not isinstance(numbers, list):
             raise wrong(path, where, f"action_ids is {numbers!r}", "Give a list of ids of categories.")
         for number in numbers:
-            if number not in names:
+            if not isinstance(number, int) or number not in names:
                 raise wrong(path, where, f"the category {number!r} is unknown", "Name a category of the file.")
         named = [names[number] for number in numbers]
     if not isinstance(named, list):
@@ -126,7 +149,7 @@ def _video(
     rate: float | None,
     looked: list[int],
     images: Mapping[int, Mapping[str, Any]],
-) -> Any:
+) -> VideoLabels:
     where = f"videos, id {number}"
     name = one.get("name", one.get("file_name"))
     if not isinstance(name, str) or not name:
@@ -134,11 +157,15 @@ def _video(
     sized = one if "width" in one else next((image for image in images.values() if image["video_id"] == number), one)
     size = (field(path, where, sized, "width", int), field(path, where, sized, "height", int))
     count = one.get("length", one.get("frame_count"))
+    told = _rate(path, where, one) or rate
+    if min(size) < 1:
+        raise wrong(path, where, f"its picture is {size[0]} x {size[1]}", "Give width and height in pixels.")
     return join(
         Path(name).stem if Path(name).suffix else name,
         rows,
         known,
-        rate=float(one.get("fps") or rate or _RATE),
+        rate=told or GUESSED_RATE,
+        rate_told=told is not None,
         size=size,
         frame_count=count if isinstance(count, int) and count > 0 else None,
         labelled=np.array(looked, np.int64),

@@ -15,7 +15,7 @@ import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from trifocal.action.data.formats.rows import Row, join, read_text, wrong
+from trifocal.action.data.formats.rows import GUESSED_RATE, Row, join, read_text, wrong
 from trifocal.action.labels import LabelMap, Labels
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def read_cvat(
     path: Path,
     *,
     classes: LabelMap | None = None,
-    rate: float = 25.0,
+    rate: float | None = None,
     video: str | None = None,
     attributes: Sequence[str] = ("action", "actions"),
 ) -> Labels:
@@ -43,7 +43,8 @@ def read_cvat(
     Args:
         path: the XML.
         classes: of the actions; without it those that the file names, in order of name.
-        rate: frames per second of the video, which the file does not tell.
+        rate: frames per second of the video, which the file does not tell; None guesses 25, which `Labels.timed` may
+            correct.
         video: its id; the name of the source or the task by default, without its ending.
         attributes: names of the attributes that hold actions.
 
@@ -75,8 +76,8 @@ def read_cvat(
         actions: list[int | None] = [known.index(name) for name in names]
         rows += [Row(index, box, number, action) for action in actions or [None]]
     name, size, count = _facts(path, root)
-    own = join(video or name, rows, known, rate=rate, size=size, frame_count=count, labelled=_labelled(count))
-    return Labels(known, (own,))
+    facts = {"frame_count": count, "labelled": _labelled(count), "rate_told": rate is not None}
+    return Labels(known, (join(video or name, rows, known, rate=rate or GUESSED_RATE, size=size, **facts),))
 
 
 def _labelled(count: int | None) -> np.ndarray | None:
@@ -104,6 +105,8 @@ def _boxes(
             raise wrong(path, at, f"a corner is no number ({error})", f"Give {', '.join(_CORNERS)}.") from error
         if not np.isfinite([x1, y1, x2, y2]).all():
             raise wrong(path, at, "a corner is not finite", f"Give {', '.join(_CORNERS)}.")
+        if x2 < x1 or y2 < y1:
+            raise wrong(path, at, f"the box {[x1, y1, x2, y2]} ends before it begins", "Exchange its corners.")
         names = _actions(box, label, attributes)
         shown.append((index, box.get("outside") == "1", (x1, y1, x2, y2), names))
     shown.sort(key=lambda one: one[0])
@@ -151,6 +154,8 @@ def _facts(path: Path, root: Element) -> tuple[str, tuple[int, int], int | None]
         _whole(path, "<original_size>", "width", found.findtext("width")),
         _whole(path, "<original_size>", "height", found.findtext("height")),
     )
+    if min(size) < 1:
+        raise wrong(path, "<original_size>", f"it is {size[0]} x {size[1]}", "Give width and height in pixels.")
     text = task.findtext("size") if task is not None else None
     return Path(source).stem, size, int(text) if text and text.isdigit() else None
 

@@ -42,6 +42,7 @@ def _to_json(one: VideoLabels) -> dict[str, Any]:
         "video": one.video,
         "file": one.file,
         "rate": one.rate,
+        "rate_told": one.rate_told,
         "width": one.width,
         "height": one.height,
         "frame_count": one.frame_count,
@@ -88,34 +89,47 @@ def read_native(path: Path) -> Labels:
         for place, one in enumerate(field(path, "the file", value, "videos", list))
     )
     splits = field(path, "the file", value, "splits", dict)
-    return Labels(classes, videos, {name: tuple(members) for name, members in splits.items()})
+    for name, members in splits.items():
+        if not isinstance(members, list) or not all(isinstance(one, str) for one in members):
+            raise wrong(path, f"splits, {name!r}", f"it is {members!r}"[:80], "Give a list of ids of videos.")
+    try:
+        return Labels(classes, videos, {name: tuple(members) for name, members in splits.items()})
+    except InvalidInput as error:
+        raise InvalidInput(f"{path.name}: {error.message}", remedy=error.remedy) from error
 
 
 def _from_json(path: Path, place: int, one: dict[str, Any], classes: LabelMap) -> VideoLabels:
     where = f"videos, entry {place}"
     name = field(path, where, one, "video", str)
     where = f"video {name!r}"
+    count, file = one.get("frame_count"), one.get("file")
+    if not (count is None or (type(count) is int and count > 0)) or not (file is None or isinstance(file, str)):
+        raise wrong(path, where, f"frame_count is {count!r} and file {file!r}", "Give a number and a name, or null.")
     lists = {key: field(path, where, one, key, list) for key in ("indices", "tracks", "boxes_xyxy", "actions")}
+    rate = float(field(path, where, one, "rate", (int, float)))
+    width, height = (field(path, where, one, side, int) for side in ("width", "height"))
+    runs = field(path, where, one, "labelled", list)
     actions = np.zeros((len(lists["actions"]), len(classes)), np.bool_)
     try:
         for row, own in enumerate(lists["actions"]):
             actions[row, own] = True
-        labelled = [np.arange(first, stop) for first, stop in field(path, where, one, "labelled", list)]
+        labelled = [np.arange(first, stop) for first, stop in runs]
         return VideoLabels(
             name,
             np.array(lists["indices"], np.int64),
             np.array(lists["boxes_xyxy"], np.float32).reshape(-1, 4),
             np.array(lists["tracks"], np.int64),
             actions,
-            float(field(path, where, one, "rate", (int, float))),
-            field(path, where, one, "width", int),
-            field(path, where, one, "height", int),
-            frame_count=one.get("frame_count"),
+            rate,
+            width,
+            height,
+            frame_count=count,
             labelled=np.concatenate([np.zeros(0, np.int64), *labelled]),
             excluded=np.array(one.get("excluded", []), np.int64),
-            file=one.get("file"),
+            file=file,
+            rate_told=bool(one.get("rate_told", True)),
         )
-    except InvalidInput:
-        raise
+    except InvalidInput as error:
+        raise InvalidInput(f"{path.name}: {error.message}", remedy=error.remedy) from error
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise wrong(path, where, f"a value cannot be used: {error}", "Convert the labels anew.") from error

@@ -19,7 +19,10 @@ from trifocal.errors import InvalidInput
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Row", "join", "read_json", "read_text", "wrong"]
+__all__ = ["GUESSED_RATE", "Row", "field", "join", "read_json", "read_text", "wrong"]
+
+GUESSED_RATE = 25.0
+"""Frames per second of a video of which neither the file nor the caller tells it."""
 
 _MOST_BYTES = 2 << 30
 
