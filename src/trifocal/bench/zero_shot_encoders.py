@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from trifocal.bench.zero_shot_queries import QUERIES
 from trifocal.errors import InvalidInput
 from trifocal.retrieval import build_prototypes, load_encoder
 from trifocal.retrieval.encoder import DocumentEncoder
+from trifocal.retrieval.trained import TrainedEncoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,9 +50,14 @@ def compare_encoders(folders: Sequence[Path | str], paths: Mapping[str, Path]) -
     if len(known) < 2:
         raise InvalidInput(f"only {sorted(known)} have queries", remedy=f"Give at least two of {', '.join(QUERIES)}.")
     ranks: dict[str, dict[str, NDArray[np.int64]]] = {}
+    seen: dict[tuple[str, str], _Frames] = {}
     for name in (DEFAULT, *map(str, folders)):
         encoder = load_encoder(name)
-        documents = {clip: _document(encoder, path).vectors.astype(np.float32) for clip, path in known.items()}
+        below = encoder.base if isinstance(encoder, TrainedEncoder) else encoder
+        for clip, path in known.items():
+            if (below.id, clip) not in seen:
+                seen[below.id, clip] = _read(below, path)
+        documents = {clip: _document(encoder, seen[below.id, clip]).vectors.astype(np.float32) for clip in known}
         ranks[name] = {clip: _ranks(encoder.encode_query(list(QUERIES[clip])), documents, right=clip) for clip in known}
     return {name: rank_figures(of, against=ranks[DEFAULT]) for name, of in ranks.items()}
 
@@ -73,14 +79,24 @@ def rank_figures(ranks: Mapping[str, NDArray[np.int64]], *, against: Mapping[str
     }
 
 
-def _document(encoder: FrameTextEncoder, path: Path) -> Prototypes:
+class _Frames(NamedTuple):
+    """A clip's encoded frames (T, D) at their times, and its end."""
+
+    rows: NDArray[np.float32]
+    times_s: NDArray[np.float64]
+    end_s: float
+
+
+def _read(encoder: FrameTextEncoder, path: Path) -> _Frames:
     with video.open(path) as opened:
         read = opened.read(video.Sampling.at_fps(FPS, size=encoder.frame_size))
         end_s = max(opened.info.duration_s or 0.0, float(read.times_s[-1]))
-    rows = encoder.encode_frames(read.images)
-    if isinstance(encoder, DocumentEncoder):
-        return encoder.encode_document(rows, times_s=read.times_s, end_s=end_s)
-    return build_prototypes(rows, times_s=read.times_s, end_s=end_s)
+    return _Frames(encoder.encode_frames(read.images), read.times_s, end_s)
+
+
+def _document(encoder: FrameTextEncoder, frames: _Frames) -> Prototypes:
+    make = encoder.encode_document if isinstance(encoder, DocumentEncoder) else build_prototypes
+    return make(frames.rows, times_s=frames.times_s, end_s=frames.end_s)
 
 
 def _ranks(
