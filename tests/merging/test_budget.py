@@ -97,13 +97,22 @@ def test_the_spatial_path_joins_nothing_across_frames(field: Field) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "fewest"),
-    [({}, 16), ({"root_level": 0}, 4), ({"path": "spatial"}, 96), ({"root_level": -1}, 196)],
+    ("options", "fewest", "remedy"),
+    [
+        ({}, 16, "Give at least 16, or start from a coarser level with root_level=0."),
+        ({"root_level": 0}, 4, "Give at least 4; the root level is the coarsest of this grid already."),
+        ({"path": "spatial"}, 96, 'with root_level=0 or join frames too with path="both".'),
+        ({"path": "spatial", "root_level": 0}, 24, 'Give at least 24, or join frames too with path="both".'),
+        ({"root_level": -1}, 196, "with root_level=0."),
+    ],
 )
-def test_a_budget_out_of_reach_names_the_smallest(field: Field, options: dict[str, Any], fewest: int) -> None:
+def test_a_budget_out_of_reach_names_the_smallest(
+    field: Field, options: dict[str, Any], fewest: int, remedy: str
+) -> None:
     x = field(6, 14, 14)
-    with pytest.raises(InvalidInput, match=rf"at least {fewest} remain.*root_level=0"):
+    with pytest.raises(InvalidInput, match=rf"at least {fewest} remain") as refused:
         sttm(x, budget=fewest - 1, **options)
+    assert remedy in str(refused.value)
     assert len(sttm(x, budget=fewest, exact=True, **options)) == fewest
 
 
@@ -150,3 +159,5 @@ def test_calibration_refuses_what_it_cannot_do(field: Field) -> None:
         calibrate([field(2, 6, 6)], budget=30)
     with pytest.raises(InvalidInput, match="root_level=0"):
         calibrate([field(2, 14, 14)], budget=0.01)
+    with pytest.raises(InvalidInput, match="Give more; the root level is the coarsest"):
+        calibrate([field(2, 14, 14)], budget=0.005, config=SttmConfig(budget=1.0, root_level=0))

@@ -236,6 +236,48 @@ def test_it_works_inside_a_compiled_function(field: Field) -> None:
     assert torch.equal(compiled(x), model(x))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # the compiler's own
+def test_it_works_in_a_function_compiled_for_speed(field: Field) -> None:
+    """With code that is generated for what stands around it; the merge itself is a break in the graph."""
+    x = field(3, 6, 6, 16)
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        merged = sttm(x * 2, spatial_threshold=0.6, temporal_threshold=0.5)
+        assert isinstance(merged, MergedTokens)
+        return merged.features.sin() + 1
+
+    compiled: Callable[[torch.Tensor], torch.Tensor] = torch.compile(model, backend="inductor")
+    for again in (x, field(3, 6, 6, 16, seed=4)):  # as many frames, another number of tokens
+        torch.testing.assert_close(compiled(again), model(again))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"spatial_threshold": 0.8, "temporal_threshold": 0.6},
+        {"budget": 0.3, "exact": True},
+        {"spatial_threshold": 0.8, "compat": "reference"},
+    ],
+)
+def test_a_gpu_decides_as_the_processor(field: Field, dtype: torch.dtype, options: dict[str, Any]) -> None:
+    x = field(16, 14, 14, 256).to(dtype)
+    here, there = sttm(x, **options), sttm(x.cuda(), **options)
+    assert isinstance(here, MergedTokens)
+    assert isinstance(there, MergedTokens)
+    assert there.features.is_cuda
+    back = there.to("cpu")
+    # Sums in another order may decide a close call otherwise.
+    assert abs(len(back) - len(here)) <= 2
+    assert (back.assignment == here.assignment).float().mean() > 0.5
+    if len(back) == len(here) and torch.equal(back.assignment, here.assignment):
+        slack = 1e-5 if dtype == torch.float32 else 1e-2
+        torch.testing.assert_close(back.features, here.features, rtol=slack, atol=slack)
+    check(back, x)
+
+
 # --- what it costs ----------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +294,45 @@ def test_few_operators_two_waits_little_memory(dtype: torch.dtype, frames: int, 
         tokens = merge(x, config)
     assert account.calls <= 120, account.operators
     assert 1 <= account.synchronisations <= 2, account.operators
+    beyond = account.peak_bytes - tokens.features.numel() * x.element_size()
+    assert beyond <= 1.5 * x.numel() * x.element_size(), beyond / x.numel() / x.element_size()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("root", [0, 1])
+@pytest.mark.parametrize(
+    ("frames", "height", "width"),
+    [(2, 256, 256), (5, 128, 96), (16, 66, 66), (16, 40, 40), (5, 33, 257), (1, 256, 255), (40, 14, 14)],
+)
+def test_operators_stay_few_on_large_grids(dtype: torch.dtype, root: int, frames: int, height: int, width: int) -> None:
+    """Deeper trees have more levels to pool; the count must not follow them over the bound."""
+    x = (torch.randn(frames, height, width, 8) + 1.5).to(dtype)
+    config = SttmConfig(spatial_threshold=0.8, temporal_threshold=0.6, root_level=root)
+    with Accountant() as account:
+        merge(x, config)
+    assert account.calls <= 115, account.operators
+    assert 1 <= account.synchronisations <= 2, account.operators
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        (torch.float32, (64, 14, 14, 32)),
+        (torch.bfloat16, (64, 14, 14, 128)),
+        (torch.float16, (64, 14, 14, 128)),
+        (torch.float32, (5, 128, 96, 96)),
+        (torch.bfloat16, (5, 128, 96, 512)),
+        (torch.float16, (16, 66, 66, 512)),
+    ],
+)
+@pytest.mark.parametrize("root", [0, 1])
+def test_little_memory_from_so_many_channels_on(dtype: torch.dtype, shape: tuple[int, ...], root: int) -> None:
+    """The bound that `sttm` states, at the fewest channels that it states it for."""
+    x = torch.randn(shape, dtype=dtype) + 1.5
+    config = SttmConfig(spatial_threshold=0.8, temporal_threshold=0.6, root_level=root)
+    merge(x[:1], config)  # builds the tables of the grid
+    with Accountant(x) as account:
+        tokens = merge(x, config)
     beyond = account.peak_bytes - tokens.features.numel() * x.element_size()
     assert beyond <= 1.5 * x.numel() * x.element_size(), beyond / x.numel() / x.element_size()
 

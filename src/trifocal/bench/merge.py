@@ -1,9 +1,10 @@
 """What token merging costs: CPU seconds, copies of the input, operators, synchronisations, memory.
 
 `python -m trifocal.bench.merge --out bench/merge` merges the timing video at several lengths, grids and types on one
-thread, and writes one JSON with the facts of the machine. Seconds on a shared machine say little, so every row is also
-given as multiples of `x.clone()` of the same video in float32, timed before and after in the same run, beside a
-1024³ matrix product. `Accountant` counts what a call dispatches and how much memory it holds; the tests use it too.
+thread, and writes one JSON with the facts of the machine; `--table` prints an earlier run's as the table of the docs.
+Seconds on a shared machine say little, so every row is also given as multiples of `x.clone()` of the same video in
+float32, timed before and after in the same run, beside a 1024³ matrix product. `Accountant` counts what a call
+dispatches and how much memory it holds; the tests use it too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from trifocal.bench.merge_table import REFERENCE, table
 from trifocal.merging import MergeConfig, SttmConfig, TomeConfig, configure, merge
 
 if TYPE_CHECKING:
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Accountant", "main", "timing_video"]
 
-# Published code on the 128-frame video, one thread of an idle machine: copies of the input, and tokens kept.
-REFERENCE = {(0.80, 0.60): {"copies": 16.6, "tokens": 8599}, (0.85, 0.65): {"copies": 29.0, "tokens": 16592}}
 _SYNCHRONISING = (
     "_local_scalar_dense",
     "nonzero",
@@ -272,7 +272,11 @@ def main() -> None:
     parser.add_argument(
         "--rivals", action="store_true", help="also time the other methods, at 30 %% of the shortest video"
     )
+    parser.add_argument("--table", action="store_true", help="measure nothing; print the table from merge.json")
     chosen = parser.parse_args()
+    if chosen.table:
+        print(table(json.loads((chosen.out / "merge.json").read_text())))
+        return
 
     torch.set_num_threads(1)
     report: dict[str, Any] = {

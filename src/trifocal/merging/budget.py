@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
     Floats = npt.NDArray[np.floating[Any]]
 
-__all__ = ["BudgetPath", "Curve", "Settled", "count_at", "settle", "temporal_on_path", "trace"]
+__all__ = ["BudgetPath", "Curve", "Settled", "count_at", "other_ways", "settle", "temporal_on_path", "trace"]
 
 BudgetPath = Literal["both", "spatial"]
 
@@ -38,6 +38,13 @@ BudgetPath = Literal["both", "spatial"]
 def temporal_on_path(spatial: float) -> float:
     """The temporal threshold that goes with a spatial one."""
     return min(max(2.0 * spatial - 1.0, -1.0), NOTHING_MERGES)
+
+
+def other_ways(is_coarsest: bool, *, path: BudgetPath) -> str:
+    """How fewer tokens than the root cells can be had after all; the end of a remedy that begins with giving more."""
+    ways = [] if is_coarsest else ["start from a coarser level with root_level=0"]
+    ways += ['join frames too with path="both"'] if path == "spatial" else []
+    return f", or {' or '.join(ways)}" if ways else "; the root level is the coarsest of this grid already"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,7 +193,7 @@ def settle(
             f"the budget is {tokens} of {cells} tokens, and on this video at least {fewest} remain "
             f"(a share of {fewest / cells:.3g}): one for each cell of the root level"
             + (" of every frame" if path == "spatial" else ""),
-            remedy=f"Give at least {fewest}, or start from a coarser level with root_level=0.",
+            remedy=f"Give at least {fewest}{other_ways(tree.is_coarsest, path=path)}.",
         )
     if rule == "directed":
         curve = trace(similar, support, path=path)

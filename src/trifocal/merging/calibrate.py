@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trifocal.errors import InvalidInput
-from trifocal.merging.budget import count_at, temporal_on_path, trace
+from trifocal.merging.budget import count_at, other_ways, temporal_on_path, trace
 from trifocal.merging.sttm import SttmConfig
 
 if TYPE_CHECKING:
@@ -63,10 +63,12 @@ def calibrate(videos: Iterable[Tensor], *, budget: float, config: SttmConfig | N
     config = replace(base, spatial_threshold=None, temporal_threshold=None, budget=1.0, exact=False)
     points: list[npt.NDArray[np.float64]] = []
     shares_at = []
+    coarsest = True
     for video in videos:
-        own, share = _shares(video, config)
+        own, share, is_coarsest = _shares(video, config)
         points.append(own)
         shares_at.append(share)
+        coarsest = coarsest and is_coarsest
     if not points:
         raise InvalidInput("there is no video to calibrate on", remedy="Give at least one.")
     joined = np.unique(np.concatenate(points))[::-1]
@@ -84,7 +86,7 @@ def calibrate(videos: Iterable[Tensor], *, budget: float, config: SttmConfig | N
         fewest = float(mean(joined[-1:])[0])
         raise InvalidInput(
             f"the budget is {budget}, and these videos keep a mean share of at least {fewest:.3g}",
-            remedy="Give more, or start from a coarser level with root_level=0.",
+            remedy=f"Give more{other_ways(coarsest, path=config.path)}.",
         )
     spatial = float(joined[index])
     return Calibration(
@@ -96,19 +98,19 @@ def calibrate(videos: Iterable[Tensor], *, budget: float, config: SttmConfig | N
 
 def _shares(
     video: Tensor, config: SttmConfig
-) -> tuple[npt.NDArray[np.float64], Callable[[npt.NDArray[np.float64]], npt.NDArray[Any]]]:
-    """A video's points on the path, and its share of tokens at any others."""
+) -> tuple[npt.NDArray[np.float64], Callable[[npt.NDArray[np.float64]], npt.NDArray[Any]], bool]:
+    """A video's points on the path, its share of tokens at any others, and whether its root is the coarsest level."""
     similar, support = config.measure(video)
     cells = similar.frames * similar.tree.cell_count
     curve = trace(similar, support, path=config.path)
     if config.rule == "directed":
-        return curve.points, lambda some: curve.at(some) / cells
+        return curve.points, lambda some: curve.at(some) / cells, similar.tree.is_coarsest
 
     def share(some: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         counts = [count_at(similar, support, float(point), path=config.path, rule=config.rule) for point in some]
         return np.asarray(counts) / cells
 
-    return curve.points, share
+    return curve.points, share, similar.tree.is_coarsest
 
 
 def _bisect(fits: Callable[[int], bool], count: int) -> int | None:

@@ -183,8 +183,9 @@ def weighted_sums(rows: Tensor, order: Tensor, bounds: Tensor, weights: Tensor) 
         both = torch.stack([coarse, fine], dim=1).view(-1)
         return _bags(rows, order[:, None].expand(-1, 2).reshape(-1), bounds * 2, both)
     out = torch.empty(tokens, rows.shape[1], dtype=rows.dtype, device=rows.device)
+    weights = weights.to(wide)
     for channels, part in channel_parts(rows):
-        out[:, channels] = _bags(part, order, bounds, weights.to(wide))
+        out[:, channels] = _bags(part, order, bounds, weights)
     return out
 
 

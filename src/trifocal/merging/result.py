@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from trifocal.errors import InvalidInput
 from trifocal.merging.kernels import rows_of, weighted_sums
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor
 
     from trifocal.merging.plan import Layout
@@ -130,12 +131,11 @@ def finish(
     tokens = len(layout.flat)
     parts = (layout.order, layout.bounds, layout.boxes.ravel(), layout.patch_counts, layout.flat, layout.assignment)
     weights = (layout.weights[layout.order], layout.weights)
-    whole, real = torch.from_numpy(np.concatenate(parts)), torch.from_numpy(np.concatenate(weights))
-    if x.device.type == "cuda":
-        whole, real = whole.pin_memory(), real.pin_memory()
-    whole, real = whole.to(x.device, non_blocking=True), real.to(x.device, non_blocking=True)
+    whole, real = _moved(parts, x.device, torch.int64), _moved(weights, x.device, torch.float64)
+    del weights
     order, bounds, boxes, counts, flat, assignment = torch.split(whole, [len(part) for part in parts])
-    in_order, cell_weights = torch.split(real, [len(part) for part in weights])
+    in_order, cell_weights = torch.split(real, [len(layout.order), len(layout.weights)])
+    del parts
     return MergedTokens(
         features=weighted_sums(rows_of(x), order, bounds, in_order),
         boxes=boxes.view(tokens, 5),
@@ -148,3 +148,10 @@ def finish(
         temporal_threshold=temporal_threshold,
         extra_merges=extra_merges,
     )
+
+
+def _moved(parts: tuple[npt.NDArray[Any], ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Arrays end to end on a device; written once, and on their way without waiting."""
+    whole = torch.empty(sum(map(len, parts)), dtype=dtype, pin_memory=device.type == "cuda")
+    np.concatenate(parts, out=whole.numpy())
+    return whole.to(device, non_blocking=device.type == "cuda")

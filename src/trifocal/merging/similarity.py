@@ -6,7 +6,7 @@ whatever the thresholds: each node with its parent, and each node with the nodes
 that contain it. About `4 L - 3` dot products per cell for `L` levels, and the norms, are all that merging, exact
 budgets and calibration need; they are small, and everything after them happens on the host in NumPy. The video is
 read in runs of frames (or, where it has to be widened to float32, in groups of channels), so only a quarter of the
-pyramid exists at a time.
+pyramid exists at a time (a third where the tree is deep, which keeps the operators few).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Similarities", "measure"]
 
 _RUNS = 4
+_RUNS_OF_DEEP = 3
+_DEEP = 7  # levels from which every run dispatches so many operators that there had better be fewer of them
 _SPATIAL_FLOOR = 1e-8  # each norm is at least this, as in `torch.nn.functional.cosine_similarity`
 _TEMPORAL_FLOOR = 1e-8  # is added to each norm, as the method does before its products
 
@@ -183,27 +185,38 @@ def measure(
     """
     frames, grid = x.shape[0], tuple(x.shape[1:-1])
     tree, pairs = build_tree(grid, root_level), _list_pairs(grid, root_level, temporal, corner)
-    starts, length, parts = _divide(x, temporal=temporal)
+    starts, length, parts = _divide(x, temporal=temporal, deep=tree.level_count >= _DEEP)
     rows = _pair_rows(tree, pairs, length, x.device)
     wide = accumulation_dtype(x.dtype)
     buffer = None
     if parts == 1 and x.dtype != wide:
         buffer = torch.empty(length * tree.cell_count * x.shape[-1], dtype=wide, device=x.device)
     pyramid: _Pyramid | None = None
-    found = []
-    for start in starts:
+    runs: Tensor | None = None  # the numbers of every run
+    for run, start in enumerate(starts):
         numbers: list[Tensor] = []
         for _, part in channel_parts(x[start : start + length], parts=parts, multiple=head_dim or 1, buffer=buffer):
             if pyramid is None or pyramid.table.shape[1] != part.shape[-1]:
                 pyramid = _Pyramid.empty(tree, part)
             heads = part.shape[-1] // head_dim if head_dim else 1
             pyramid.fill(part, sums=sums, rounding=x.dtype if round_levels else None)
-            one = _numbers(rows_of(part), pyramid.table, rows, heads=heads, squared=parts > 1 and not head_dim)
+            pieces = _numbers(rows_of(part), pyramid.table, rows, heads=heads, squared=parts > 1 and not head_dim)
+            if parts == 1:
+                runs = x.new_empty(len(starts), sum(map(len, pieces)), dtype=wide) if runs is None else runs
+                torch.cat(pieces, out=runs[run])
+                continue
             # Heads are kept apart; without them, dot products and squared norms of parts add up to those of the whole.
-            numbers = [*numbers, one] if head_dim or not numbers else [numbers[0].add_(one)]
-        found.append(torch.cat(numbers, dim=1) if len(numbers) > 1 else numbers[0])
+            one = torch.cat(pieces)
+            numbers = [*numbers, one.view(-1, heads)] if head_dim or not numbers else [numbers[0].add_(one[:, None])]
+            del pieces, one
+        if parts > 1:
+            runs = torch.cat(numbers, dim=1) if len(numbers) > 1 else numbers[0]
+    assert runs is not None  # there is at least one run, and it has a part
+    # Nothing of what was read is needed any more; it need not wait beside what follows.
+    del pyramid, buffer, rows, part, numbers
     # The only wait for the device: all numbers come to the host at once.
-    host = (torch.stack(found) if len(found) > 1 else found[0][None]).cpu().numpy()
+    host = runs.view(len(starts), -1, x.shape[-1] // (head_dim or x.shape[-1])).cpu().numpy()
+    del runs
     return _assemble(host, starts, length, frames, tree, pairs, squared=parts > 1 and not head_dim)
 
 
@@ -217,11 +230,16 @@ class _Pyramid:
     @classmethod
     def empty(cls, tree: Tree, part: Tensor) -> _Pyramid:
         length = part.shape[0]
-        table = part.new_empty(length * (tree.node_count - tree.cell_count), part.shape[-1])
-        sizes = tree.sizes[-2::-1]
-        blocks = torch.split(table, [length * prod(size) for size in sizes]) if sizes else ()
-        shaped = (block.view(length, *size, -1) for block, size in zip(blocks, sizes, strict=True))
-        return cls(table=table, levels=tuple(level.movedim(-1, 1) for level in shaped))
+        channels = part.shape[-1]
+        table = part.new_empty(length * (tree.node_count - tree.cell_count), channels)
+        levels, first = [], 0
+        for size in tree.sizes[-2::-1]:
+            # Channels lie last and are named second; one view each, where splitting and turning would be three.
+            strides = [channels * prod(size[axis:]) for axis in range(len(size) + 1)]
+            shape = (length, channels, *size)
+            levels.append(table.as_strided(shape, (strides[0], 1, *strides[1:]), first * channels))
+            first += length * prod(size)
+        return cls(table=table, levels=tuple(levels))
 
     def fill(self, part: Tensor, *, sums: bool, rounding: torch.dtype | None) -> None:
         """Pool `part (F, *grid, C)` level by level; `rounding` rounds each level to that type."""
@@ -233,14 +251,14 @@ class _Pyramid:
             finer = coarser
 
 
-def _divide(x: Tensor, *, temporal: bool) -> tuple[list[int], int, int]:
+def _divide(x: Tensor, *, temporal: bool, deep: bool) -> tuple[list[int], int, int]:
     """How to read a video: where runs of frames start, how long they are, and in how many parts the channels come.
 
     Runs share one frame with the next. They keep small what exists beside the video: a quarter of the pyramid, and of a
     narrow video a quarter in float32. A narrow video with too few frames for that is cut in three by channels.
     """
     frames = x.shape[0]
-    runs = min(_RUNS, max(1, frames - temporal))
+    runs = min(_RUNS_OF_DEEP if deep else _RUNS, max(1, frames - temporal))
     length = -(-(frames - temporal) // runs) + temporal if frames > 1 else 1
     if x.dtype != accumulation_dtype(x.dtype) and 5 * length > 2 * frames:
         return [0], frames, CHANNEL_PARTS
@@ -260,24 +278,22 @@ def _pair_rows(tree: Tree, pairs: _Pairs, length: int, device: torch.device) -> 
 
     time = np.arange(length, dtype=np.int32)[:, None]
     sizes = [length * (block.stop - block.start) for block in pairs.blocks for _ in range(2)]
-    packed = np.empty(sum(sizes), np.int32)
-    views = np.split(packed, np.cumsum(sizes)[:-1])
+    joined = torch.empty(sum(sizes), dtype=torch.int32, pin_memory=device.type == "cuda")
+    views = np.split(joined.numpy(), np.cumsum(sizes)[:-1])
     for block, first, second in zip(pairs.blocks, views[::2], views[1::2], strict=True):
         node, target, step = (array[block] for array in (pairs.node, pairs.target, pairs.step))
         np.add(time * per_frame[node], base[node], out=first.reshape(length, -1))
         later = np.clip(time + step.astype(np.int32), 0, length - 1)
         np.add(later * per_frame[target], base[target], out=second.reshape(length, -1))
-    joined = torch.from_numpy(packed)
-    if device.type == "cuda":
-        joined = joined.pin_memory().to(device, non_blocking=True)
-    elif device.type != "cpu":
-        joined = joined.to(device)
+    joined = joined.to(device, non_blocking=device.type == "cuda")
     parts = torch.split(joined, sizes)
     return [(parts[i], parts[i + 1]) for i in (0, 2, 4)]
 
 
-def _numbers(cells: Tensor, coarse: Tensor, rows: list[tuple[Tensor, Tensor]], *, heads: int, squared: bool) -> Tensor:
-    """Dots of the three blocks, then norms of cells and of coarse nodes, of one run of frames: `(numbers, heads)`."""
+def _numbers(
+    cells: Tensor, coarse: Tensor, rows: list[tuple[Tensor, Tensor]], *, heads: int, squared: bool
+) -> list[Tensor]:
+    """Dots of the three blocks, then norms of cells and of coarse nodes, of one run of frames, each `(L * heads,)`."""
     tables = ((cells, coarse), (coarse, coarse), (cells, cells))
     found = [
         pair_dots(first, second, *which, heads=heads)
@@ -287,7 +303,7 @@ def _numbers(cells: Tensor, coarse: Tensor, rows: list[tuple[Tensor, Tensor]], *
     for table in (cells, coarse) if len(coarse) else (cells,):
         norms = torch.linalg.vector_norm(table if heads == 1 else table.view(-1, table.shape[1] // heads), dim=-1)
         found.append(norms.square_() if squared else norms)
-    return torch.cat(found).view(-1, heads)
+    return found
 
 
 def _assemble(

@@ -155,7 +155,10 @@ class SttmConfig(MergeConfig):
             selection, representative = settled.selection, settled.representative
         elif spatial is not None:
             selection, representative = decide(similar, support, spatial, temporal, self.rule)
+        # The similarities are many numbers per cell, and done with.
+        del similar, support
         layout = lay_out(selection, representative, patch_weighting=self.patch_weighting)
+        del selection, representative
         return finish(
             x,
             layout,

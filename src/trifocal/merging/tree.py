@@ -91,6 +91,11 @@ class Tree:
         return prod(self.sizes[0])
 
     @property
+    def is_coarsest(self) -> bool:
+        """Whether the grid has no level above the root."""
+        return self.sizes[0] == level_sizes(self.grid)[0]
+
+    @property
     def parent(self) -> Ints:
         """`(P - roots,)` the parent of every node but the roots, which are the last ones."""
         below = np.arange(self.node_count - self.root_count)
