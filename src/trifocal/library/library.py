@@ -32,7 +32,7 @@ from trifocal.library.opening import (
     not_yet_made,
     open_parts,
 )
-from trifocal.library.reindex import next_manifest, reindex
+from trifocal.library.reindex import check_settings, next_manifest, reindex
 from trifocal.library.repair import repair
 from trifocal.library.salvage import open_damaged
 from trifocal.library.session import writing
@@ -391,7 +391,8 @@ class Library(LibraryView):
             executor: who runs decode and encode.
 
         Raises:
-            InvalidInput: nothing would change, or a number is out of range.
+            InvalidInput: nothing would change, prototypes are to change of an encoder that makes its own, or a number
+                is out of range.
             LibraryBusy: another process is writing.
             LibraryError: the disk is full or may not be written; what was finished is kept.
             WeightsUnavailable: the encoder's files cannot be had.
@@ -413,6 +414,7 @@ class Library(LibraryView):
             raise InvalidInput(
                 "the library has this encoder and these settings already", remedy="Name another encoder, or setting."
             )
+        check_settings(loaded, now=self.settings, chosen=chosen)
         aim = next_manifest(self._manifest, encoder=identity, settings=chosen)
 
         def make_executor() -> Executor:
