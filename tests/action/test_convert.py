@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from trifocal.action import CsnConfig, VitConfig, load_action_model, reference
 from trifocal.action.backbones.csn import CsnBody
 from trifocal.action.backbones.vit import VitBody
-from trifocal.action.convert import caffe2_to_body, convert_checkpoint, load_videomae
+from trifocal.action.class_names import CLASS_NAMES
+from trifocal.action.convert import caffe2_to_body, convert_checkpoint, load_videomae, own_classes
 from trifocal.bench.goldens.action_model import filled_state
+from trifocal.cli import main
 from trifocal.errors import ModelError, WeightsCorrupt
 
 TINY = {
@@ -129,3 +132,50 @@ def test_a_checkpoint_becomes_a_folder(tmp_path: Path) -> None:
     torch.save({"model": state, "run": Path("x")}, tmp_path / "class.pth")
     with pytest.raises(WeightsCorrupt, match="not a torch checkpoint"):
         convert_checkpoint(tmp_path / "class.pth", target=tmp_path / "odd", config=TINY)
+
+
+def run(arguments: list[str]) -> int:
+    try:
+        main(arguments)
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def test_the_command_tells_every_entry_that_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = reference.build(TINY)
+    state = filled_state(model)
+    torch.save({"model": state}, tmp_path / "published.pth")
+    (tmp_path / "map.json").write_text('{"3": "walk", "7": "sit", "9": "wave"}')
+    sizes = [word for name, value in TINY["overrides"].items() for word in ("--set", f"{name}={value}")]  # type: ignore[attr-defined]
+    words = ["weights", "convert", str(tmp_path / "published.pth"), "--yaml", "UCF_ViT-B", *sizes]
+    assert run([*words, "--out", str(tmp_path / "made"), "--label-map", str(tmp_path / "map.json")]) == 0
+    assert "every entry fits" in capsys.readouterr().err
+    made = load_action_model(tmp_path / "made")
+    assert (made.classes, made.ids, made.fps) == (("walk", "sit", "wave"), (3, 7, 9), 25.0)
+    odd = dict(state)
+    names = sorted(odd)
+    gone, bent = [name for name in names if "encoder.layers" in name][:2]
+    del odd[gone]
+    odd[bent] = torch.zeros(1)
+    odd["transformer.more"] = torch.zeros(1)
+    torch.save({"model": odd}, tmp_path / "published.pth")
+    assert run([*words, "--out", str(tmp_path / "odd")]) != 0
+    told = capsys.readouterr().err
+    assert f"missing: {gone}" in told
+    assert f"shape of {bent}: (1,) instead of" in told
+    assert "unexpected: transformer.more" in told
+    assert not (tmp_path / "odd").exists()
+    assert run([*words, "--out", str(tmp_path / "odd"), "--anyway", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == [gone]
+    assert run([*words, "--out", str(tmp_path / "odd"), "--set", "MODEL__QUERY_NUM=few"]) == 2
+    assert "Give NAME=NUMBER" in capsys.readouterr().err
+
+
+def test_published_data_sets_have_their_names() -> None:
+    assert [len(names) for names in CLASS_NAMES.values()] == [80, 24, 21]
+    assert all(len(set(names)) == len(names) for names in CLASS_NAMES.values())
+    ava = own_classes("AVA22_ViT-B", 80)
+    assert (ava.names[11], ava.ids[11], ava.names[79]) == ("stand", 12, "watch (a person)")
+    assert own_classes("JHMDB_ViT-B", 21).names[20] == "wave"
+    assert own_classes("UCF_ViT-B", 3).names == ("class 1", "class 2", "class 3")

@@ -12,18 +12,28 @@ import torch
 from torch import Tensor
 
 from trifocal.action.backbones.csn import Bottleneck, CsnBody
+from trifocal.action.class_names import CLASS_NAMES
+from trifocal.action.labels import LabelMap
 from trifocal.action.model import ActionModel
 from trifocal.action.reference import LoadReport, build, load_state_dict
 from trifocal.errors import ModelError
 from trifocal.weights.convert import load_checkpoint_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from trifocal.action.backbones.vit import VitBody
 
-__all__ = ["caffe2_to_body", "convert_checkpoint", "load_videomae", "videomae_to_body"]
+__all__ = [
+    "caffe2_to_body",
+    "convert_checkpoint",
+    "fill_body",
+    "load_videomae",
+    "own_classes",
+    "videomae_authors_to_body",
+    "videomae_to_body",
+]
 
 
 def convert_checkpoint(
@@ -31,9 +41,10 @@ def convert_checkpoint(
     *,
     target: Path,
     config: Mapping[str, Any],
-    classes: Sequence[str] | None = None,
-    fps: float = 30.0,
+    classes: LabelMap | None = None,
+    fps: float | None = None,
     strict: bool = True,
+    told: Callable[[LoadReport], None] | None = None,
 ) -> LoadReport:
     """A published checkpoint as a folder that `load_action_model` reads.
 
@@ -41,9 +52,10 @@ def convert_checkpoint(
         checkpoint: a file saved by `torch.save`, with the weights under `model`.
         target: the folder to make.
         config: in published words, as for `reference.build`.
-        classes: names of the actions; `None` numbers them.
-        fps: of the videos that it was trained on (AVA 30, UCF101-24 and JHMDB 25).
+        classes: names and numbers of the actions; `None` takes the data set's own, where there are as many.
+        fps: of the videos that it was trained on; `None` takes the data set's (AVA 30, UCF101-24 and JHMDB 25).
         strict: refuse weights that do not fit.
+        told: gets the report before anything is refused or written.
 
     Returns:
         What did not fit.
@@ -51,13 +63,25 @@ def convert_checkpoint(
     Raises:
         WeightsCorrupt: the file holds no plain tensors, or more than plain data around them.
         ModelError: the weights do not fit, and `strict` is set.
+        InvalidInput: an unknown configuration, or another number of classes.
     """
     state = load_checkpoint_tensors(checkpoint, within="model")
     model = build(config)
-    report = load_state_dict(model, state, strict=strict)
-    names = tuple(classes) if classes is not None else tuple(f"class {n}" for n in range(model.config.classes))
-    ActionModel(model, names, fps, name=checkpoint.stem).save(target)
+    report = load_state_dict(model, state, strict=False)
+    if told is not None:
+        told(report)
+    if strict and not report.complete:
+        load_state_dict(model, state)  # says what does not fit
+    known = classes or own_classes(str(config.get("yaml", "")), model.config.classes)
+    rate = fps or (30.0 if model.config.mode == "keyframe" else 25.0)
+    ActionModel(model, known.names, rate, name=checkpoint.stem, ids=known.ids).save(target)
     return report
+
+
+def own_classes(yaml: str, count: int) -> LabelMap:
+    """The classes of the data set that a published configuration is for; numbered ones where there are not as many."""
+    names = CLASS_NAMES.get(yaml.partition("_")[0], ())
+    return LabelMap.of(names if len(names) == count else [f"class {number}" for number in range(1, count + 1)])
 
 
 _VIDEOMAE = {
@@ -119,7 +143,36 @@ def load_videomae(body: VitBody, state: Mapping[str, Tensor]) -> None:
     # Published fine-tuned weights have no final norm; it starts as the identity.
     ours.setdefault("norm.weight", torch.ones_like(body.norm.weight))
     ours.setdefault("norm.bias", torch.zeros_like(body.norm.bias))
-    _fill(body, ours)
+    fill_body(body, ours)
+
+
+def videomae_authors_to_body(state: Mapping[str, Tensor], *, like: VitBody) -> dict[str, Tensor]:
+    """Weights of VideoMAE and VideoMAE v2 by their authors' names, by the names of `VitBody`.
+
+    Args:
+        state: of a checkpoint, with or without `model.`, `module.` or `encoder.` before its names; heads, the decoder
+            of pretraining and the norm after pooling are left out.
+        like: whose final norm starts as the identity where the file has none.
+
+    Raises:
+        ModelError: there is no such encoder in it.
+    """
+    stem = "patch_embed.proj.weight"
+    prefix = next((name.removesuffix(stem) for name in state if name.endswith(stem)), None)
+    if prefix is None:
+        raise ModelError("no VideoMAE encoder among the weights", remedy="Give the weights of a VideoMAE.")
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        inner = name.removeprefix(prefix)
+        if not name.startswith(prefix) or inner.partition(".")[0] not in ("patch_embed", "blocks", "norm"):
+            continue
+        found[inner.replace("patch_embed.proj.", "patch.").replace(".mlp.", ".")] = tensor
+    for number in range(len(like.blocks)):
+        for letter in ("q", "v"):
+            found.setdefault(f"blocks.{number}.attn.{letter}_bias", torch.zeros_like(like.norm.bias))
+    found.setdefault("norm.weight", torch.ones_like(like.norm.weight))
+    found.setdefault("norm.bias", torch.zeros_like(like.norm.bias))
+    return found
 
 
 def caffe2_to_body(body: CsnBody, arrays: Mapping[str, Any]) -> None:
@@ -156,7 +209,7 @@ def caffe2_to_body(body: CsnBody, arrays: Mapping[str, Any]) -> None:
         if tensor.numel() == current[name].numel():  # vectors may come as (1, C)
             state[name] = tensor.reshape(current[name].shape)
     counters = {name: tensor for name, tensor in current.items() if name.endswith("num_batches_tracked")}
-    _fill(body, state | counters)
+    fill_body(body, state | counters)
 
 
 def _norm_names(ours: str, theirs: str) -> dict[str, str]:
@@ -164,7 +217,12 @@ def _norm_names(ours: str, theirs: str) -> dict[str, str]:
     return {f"{ours}.{kind}": f"{theirs}_{end}" for kind, end in ends.items()}
 
 
-def _fill(body: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
+def fill_body(body: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put weights by a body's own names into it.
+
+    Raises:
+        ModelError: they do not fit; the message names the first that do not.
+    """
     expected = body.state_dict()
     wrong = [f"missing: {name}" for name in expected if name not in state]
     wrong += [f"unexpected: {name}" for name in state if name not in expected]

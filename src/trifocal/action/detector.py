@@ -11,7 +11,7 @@ own, hence its own attention map (arXiv 2407.19698).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -119,6 +119,18 @@ class Detector(nn.Module):
                 f"clips are {tuple(clips.shape)}", remedy=f"Give (B, 3, {self.config.frames}, H, W), or a list."
             )
         return self.from_features(self.features(clips), padding, aux=aux, attention=attention, keep_above=keep_above)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but for those parts of the body of which nothing trains.
+
+        A frozen part is what it was: its running statistics stand still, and none of its layers is left out by chance.
+        """
+        super().train(mode)
+        for part in self.body.modules() if mode else ():
+            trains = [one.requires_grad for one in part.parameters()]
+            if not any(trains) and (trains or part is self.body):
+                part.eval()
+        return self
 
     def features(self, clips: Tensor) -> tuple[Tensor, ...]:
         """What the body sees: maps (B, T', H', W', C), one or more. Depends on `body` alone.

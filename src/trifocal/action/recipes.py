@@ -30,6 +30,9 @@ class DetectRecipe:
         train: the loop.
         augmentation: how clips vary; None for not at all.
         batch: clips a batch and process.
+        frozen_stages: of an ir-CSN, the stem and so many stages that do not train (2 published).
+        sync_batch_norm: under several processes with GPUs, batch norms take their statistics from all of them.
+        recompute: compute the encoder's inner values again for the gradients, for a fraction of the memory.
         fps: frames a second that the clip's stride counts in; None takes each video's own.
     """
 
@@ -39,6 +42,9 @@ class DetectRecipe:
     augmentation: Augmentation | None = field(default_factory=Augmentation)
     batch: int = 2
     fps: float | None = None
+    frozen_stages: int = 0
+    sync_batch_norm: bool = False
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         """Check the batch."""
@@ -68,9 +74,12 @@ _AVA = {
     "train": _train(12, (8, 11), lr=1e-4, warm_epochs=3, weight_decay=1e-4),
     "criterion": CriterionConfig.preset("ava"),
     "fps": 30.0,
+    "sync_batch_norm": True,
+    "recompute": True,
 }
-_UCF = {"augmentation": Augmentation(resize=256 / 224, saturation=0.5, value=0.5), "batch": 1}
-_JHMDB = {"augmentation": Augmentation(saturation=0.5, value=0.5), "batch": 1}
+_CSN = {"frozen_stages": 2}
+_UCF = {"augmentation": Augmentation(resize=256 / 224, saturation=0.5, value=0.5), "batch": 1, "recompute": True}
+_JHMDB = {"augmentation": Augmentation(saturation=0.5, value=0.5), "batch": 1, "recompute": True}
 _UCF_LOSS = CriterionConfig.preset("ucf")
 _JHMDB_LOSS = CriterionConfig.preset("jhmdb")
 
@@ -79,10 +88,12 @@ RECIPES: Mapping[str, DetectRecipe] = MappingProxyType(
         # All AVA models take their second stage's start from the CSN-50 run, the ViT ones too.
         "ava22-csn50": DetectRecipe(
             detector=preset("ava22-csn50"),
-            **{**_AVA, "criterion": CriterionConfig.preset("ava", class_weight=12.0)},  # type: ignore[arg-type]
+            **{**_AVA, **_CSN, "criterion": CriterionConfig.preset("ava", class_weight=12.0)},  # type: ignore[arg-type]
         ),
-        "ava22-csn152": DetectRecipe(detector=preset("ava22-csn152"), **_AVA),  # type: ignore[arg-type]
+        "ava22-csn152": DetectRecipe(detector=preset("ava22-csn152"), **_AVA, **_CSN),  # type: ignore[arg-type]
+        # The two differ in the backbone's weights: VideoMAE, and VideoMAE v2 distilled.
         "ava22-vit-b": DetectRecipe(detector=preset("ava22-vit-b"), **_AVA),  # type: ignore[arg-type]
+        "ava22-vit-b-v2": DetectRecipe(detector=preset("ava22-vit-b-v2"), **_AVA),  # type: ignore[arg-type]
         "ucf101-24-vit-b-stage1": DetectRecipe(
             detector=preset("ucf101-24-vit-b"),
             criterion=_UCF_LOSS,

@@ -94,7 +94,7 @@ def test_a_tube_reaches_half_a_step_beyond_its_moments() -> None:
     labels = truth(25.0)
 
     def tube(*times: float, actor: int = 0) -> Tube:
-        return Tube("v", actor, np.array(times), np.tile([[0, 0, 9, 9]], (len(times), 1)), {})
+        return Tube("v", actor, np.array(times), np.tile(np.float32([[0, 0, 9, 9]]), (len(times), 1)), {})
 
     assert sampled_tubes([tube(1.0, 1.08)], labels)[0].numbers.tolist() == [25, 26, 27, 28]
     first, second = sampled_tubes([tube(1.0, 1.08), tube(1.16, 1.24, actor=1)], labels)
@@ -102,7 +102,7 @@ def test_a_tube_reaches_half_a_step_beyond_its_moments() -> None:
     assert sampled_tubes([tube(1.0)], labels)[0].numbers.tolist() == [25]
     assert sampled_tubes([tube(99.0)], labels) == []
     with pytest.raises(InvalidInput, match="'w'"):
-        sampled_tubes([Tube("w", 0, np.zeros(1), np.zeros((1, 4)), {})], labels)
+        sampled_tubes([Tube("w", 0, np.zeros(1), np.zeros((1, 4), np.float32), {})], labels)
 
 
 def test_the_nearest_moment() -> None:

@@ -98,6 +98,14 @@ class VideoFolder:
         info = self._video(labels).info
         return info.width, info.height
 
+    def timed(self, labels: Labels) -> Labels:
+        """Labels with the videos' own frames per second where nobody told them.
+
+        Raises:
+            VideoError: such a video is missing or cannot be read.
+        """
+        return labels.timed({one.video: self.length(one)[1] for one in labels.videos if not one.rate_told})
+
     def read(self, labels: VideoLabels, times_s: Sequence[float], *, short_side: int) -> NDArray[np.uint8]:
         """The frames shown at rising seconds."""
         from trifocal.video import Sampling
@@ -262,6 +270,13 @@ class ClipDataset(torch.utils.data.Dataset[Clip]):
         one, place = self._samples[number]
         return one.video, place.first if isinstance(place, Window) else place
 
+    def facts(self, number: int) -> tuple[str, NDArray[np.int64], NDArray[np.bool_], tuple[int, int]]:
+        """Of a sample, without decoding it: `video`, `indices`, `padded` and `size` as `Clip` has them."""
+        one, place = self._samples[number]
+        if isinstance(place, Window):
+            return one.video, place.numbers, place.padded, (one.width, one.height)
+        return one.video, np.array([place]), np.zeros(1, np.bool_), (one.width, one.height)
+
     def targets(self, number: int) -> ClipTargets:
         """What is true of a sample, unvaried and without decoding it."""
         one, place = self._samples[number]
@@ -281,14 +296,13 @@ class ClipDataset(torch.utils.data.Dataset[Clip]):
         rounded = (int(frames.shape[1]), int(frames.shape[2])) if config.compat == "reference" else None
         if isinstance(place, Window):
             targets = tube_targets(one, place, quantised_to=rounded)
-            indices, padded = place.numbers, place.padded
         else:
             targets = keyframe_targets(one, place, quantised_to=rounded)
-            indices, padded = np.array([place]), np.zeros(1, np.bool_)
         if varied is not None:
             draw = np.random.default_rng((self.seed, self.epoch, number))
             frames, targets = augment(frames, targets, varied, short_side=config.short_side, draw=draw)
-        return Clip(one.video, indices, padded, frames, targets, (one.width, one.height))
+        video, indices, padded, size = self.facts(number)
+        return Clip(video, indices, padded, frames, targets, size)
 
     def _times(self, one: VideoLabels, place: int | Window) -> list[float]:
         """Seconds of the file at which the clip's frames are shown, each a little after its begin."""

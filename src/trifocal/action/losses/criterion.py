@@ -1,6 +1,6 @@
 """The criterion: matches every decoder layer with the targets and sums class, actor, box and GIoU losses.
 
-The default mends the released one: the class loss is divided by the number of actors (over all processes) as the box
+The default mends the released one: the class loss is divided by the number of actors as the box
 losses are, so that batch size and clip length do not change its weight; matched queries weigh more in their own frame,
 not in one shifted by the padding; padded frames take no part; the gated score keeps its gradient near 0 and 1. What
 `compat="reference"` does instead stands in `_reference_class_term`.
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import distributed
 
 from trifocal.action.losses.boxes import cxcywh_to_xyxy, paired_giou
 from trifocal.action.losses.config import CriterionConfig
@@ -109,6 +108,17 @@ class ActionCriterion:
                     total = total + weight * term
         return Losses(total, terms, tuple(assignments))
 
+    @staticmethod
+    def weight(targets: Targets, *, queries: int) -> float:
+        """What the losses of a batch are means over, known before it is seen: actors that can be matched, at least 1.
+
+        Args:
+            targets: of the batch.
+            queries: of the model; a frame with more actors leaves some out.
+        """
+        actors = (targets.valid & ~targets.padded[..., None]).sum(dim=-1)
+        return max(1.0, float(actors.clamp(max=queries).sum()))
+
     def _stack(self, layers: Sequence[LayerOutputs], targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
         """(L, B, T, Q, ·) in float32; keyframe outputs gain their T of 1."""
         if not layers:
@@ -133,15 +143,11 @@ class ActionCriterion:
         """What the sums are divided by: at least 1.
 
         Released: the boxes of this process's batch. Mended: those that were matched (with more actors than queries
-        some are not), averaged over the processes.
+        some are not); `Task.size` weighs them over batches and processes, see `weight`.
         """
         if self.config.compat == "reference":
             return (targets.valid & ~targets.padded[..., None]).sum().clamp(min=1).float()
-        count = torch.tensor(float(len(last)), device=targets.valid.device)
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(count)
-            count = count / distributed.get_world_size()
-        return count.clamp(min=1)
+        return torch.tensor(max(1.0, float(len(last))), device=targets.valid.device)
 
     def _layer(
         self, logits: Tensor, boxes: Tensor, persons: Tensor, targets: Targets, pairs: Assignment, actors: Tensor
