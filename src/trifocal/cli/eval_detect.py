@@ -1,35 +1,50 @@
-"""`trifocal eval detect`: frame-mAP and video-mAP of detections in a file, what goes wrong, and a picture of it."""
+"""`trifocal eval detect`: frame-mAP and video-mAP of a model or of a file, what goes wrong, and a picture of it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from trifocal.cli.labels import ExcludedOption, KindOption, MapOption, RateOption, load
+from trifocal.cli.labels import ExcludedOption, KindOption, MapOption, RateOption, StartOption, load, measured
+from trifocal.cli.model_options import DeviceOption, chosen_device
 from trifocal.cli.output import Format, FormatOption, plain, print_json, stderr, stdout, visible, writing
+from trifocal.cli.progress import count_progress
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from trifocal.action.evaluation import Evaluation
+    from trifocal.action import Tube
+    from trifocal.action.data.windows import Compat
+    from trifocal.action.evaluation import Detections, Evaluation
+    from trifocal.action.labels import Labels
 
 
 def eval_detect(
     labels: Annotated[Path, typer.Option("--labels", help="The truth: a label file.")],
     detections: Annotated[
-        Path,
+        Path | None,
         typer.Option("--detections", "-d", help="An AVA csv with scores, or what `trifocal detect` wrote as JSON."),
-    ],
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model's folder, or default, in place of --detections; needs --videos.")
+    ] = None,
     kind: KindOption = None,
     label_map: MapOption = None,
     excluded: ExcludedOption = None,
     rate: RateOption = None,
     split: Annotated[str | None, typer.Option(help="Only this split of the labels.")] = None,
     videos: Annotated[
-        Path | None, typer.Option("--videos", help="The folder of the videos, where the labels do not tell their size.")
+        Path | None,
+        typer.Option("--videos", help="The folder of the videos: for --model, and for sizes and rates nobody told."),
     ] = None,
+    start: StartOption = 0.0,
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="With --model: class scores below this are left out.")
+    ] = 0.0,
+    batch: Annotated[int, typer.Option(min=1, help="With --model: clips at a time.")] = 4,
+    device: DeviceOption = None,
     policy: Annotated[
         str, typer.Option(help="fixed, multisports, reference-ava, reference-ucf or reference-jhmdb.")
     ] = "fixed",
@@ -37,26 +52,34 @@ def eval_detect(
     plot: Annotated[Path | None, typer.Option(help="Draw it here (.png, .svg, .pdf).")] = None,
     format_: FormatOption = Format.HUMAN,
 ) -> None:
-    """Compare detections with labels: average precision per class, and whether place or class goes wrong."""
+    """Compare detections with labels: average precision per class, and whether place or class goes wrong.
+
+    With `--detections`, tubes and rows of a file are read off at the labelled frames. With `--model`, a model looks at
+    the clip around each labelled frame and everything it says counts, without linking, as published figures are
+    measured; with `--policy reference-…` it is shown the frames of the released loaders.
+    """
     from trifocal.action.data.clips import VideoFolder
     from trifocal.action.evaluation import evaluate, save_plot
-    from trifocal.action.evaluation.files import read_detections
     from trifocal.action.evaluation.report import EvaluationPolicy
 
     if policy not in get_args(EvaluationPolicy):
         raise InvalidInput(f"policy is {policy!r}", remedy=f"Give one of {', '.join(get_args(EvaluationPolicy))}.")
+    if (detections is None) == (model is None):
+        raise InvalidInput("one of --detections and --model is needed, and not both", remedy="Give one of the two.")
     read = load(labels, kind, label_map, excluded, rate)
     read = read.split(split) if split is not None else read
     if videos is not None:
         with VideoFolder(videos) as frames:
-            read = read.measured({one.video: frames.size(one) for one in read.videos if not one.measured})
-    if not detections.is_file():
-        raise InvalidInput(f"there is no file {detections}", remedy="Give the path of detections.")
-    found, tubes = read_detections(detections, read)
-    if tubes is not None and not all(one.measured for one in read.videos):
-        raise InvalidInput(
-            "the tubes count in pixels, and the labels do not tell the size of the pictures", remedy="Give --videos."
-        )
+            read = measured(read, frames)
+    tubes: list[Tube] | None = None
+    if detections is not None:
+        found, tubes = _read(detections, read, start_s=start)
+    else:
+        if videos is None:
+            raise InvalidInput("--model looks at the videos", remedy="Give their folder with --videos.")
+        compat: Compat = "reference" if policy.startswith("reference") else "default"
+        facts: dict[str, Any] = {"batch": batch, "start_s": start, "least_score": threshold, "compat": compat}
+        found = _look(str(model), read, videos, device=device, **facts)
     result = evaluate(read, found, tubes=tubes, policy=policy)  # type: ignore[arg-type]
     if out is not None:
         with writing(out):
@@ -73,6 +96,31 @@ def eval_detect(
         print_json(result.to_dict())
     else:
         _print(result)
+
+
+def _read(path: Path, labels: Labels, *, start_s: float) -> tuple[Detections, list[Tube] | None]:
+    """Detections of a file."""
+    from trifocal.action.evaluation.files import read_detections
+
+    if not path.is_file():
+        raise InvalidInput(f"there is no file {path}", remedy="Give the path of detections.")
+    found, tubes = read_detections(path, labels, start_s=start_s)
+    if tubes is not None and not all(one.measured for one in labels.videos):
+        raise InvalidInput(
+            "the tubes count in pixels, and the labels do not tell the size of the pictures", remedy="Give --videos."
+        )
+    return found, tubes
+
+
+def _look(reference: str, labels: Labels, videos: Path, *, device: str | None, **facts: Any) -> Detections:
+    """Detections of a model."""
+    from trifocal.action import load_action_model
+    from trifocal.action.clip_input import detect_labelled
+    from trifocal.action.data.clips import VideoFolder
+
+    model = load_action_model(reference, device=str(chosen_device(device)))
+    with VideoFolder(videos) as frames, count_progress("looking", "clips") as progress:
+        return detect_labelled(model, labels, frames=frames, progress=progress, **facts)
 
 
 def _print(result: Evaluation) -> None:

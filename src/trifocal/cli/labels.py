@@ -13,6 +13,7 @@ from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
     from trifocal.action.data.check import LabelReport
+    from trifocal.action.data.clips import VideoFolder
     from trifocal.action.labels import Labels
 
 app = typer.Typer(help="Check, draw and convert labels of actions.", no_args_is_help=True, rich_markup_mode="markdown")
@@ -27,11 +28,15 @@ KindOption = Annotated[
 MapOption = Annotated[Path | None, typer.Option("--label-map", help="Names of the classes: pbtxt or JSON.")]
 ExcludedOption = Annotated[Path | None, typer.Option(help="AVA: a csv of seconds to leave out.")]
 RateOption = Annotated[
-    float | None, typer.Option(help="Frames per second, where the file does not tell.", show_default="25")
+    float | None,
+    typer.Option(
+        help="Frames per second, where the file does not tell.", show_default="the video's with --videos, else 25"
+    ),
 ]
 VideosOption = Annotated[Path | None, typer.Option("--videos", help="The folder of the videos.")]
 StartOption = Annotated[
-    float, typer.Option("--start", help="The videos' second that is the labels' second 0; AVA's clips: -900.")
+    float,
+    typer.Option("--start-s", "--start", help="The videos' second that is the labels' second 0; AVA's clips: -900."),
 ]
 
 
@@ -46,6 +51,12 @@ def load(path: Path, kind: str | None, label_map: Path | None, excluded: Path | 
     if kind is not None and kind not in FORMATS:
         raise InvalidInput(f"the format is {kind!r}", remedy=f"Give one of {', '.join(FORMATS)}.")
     return read_labels(path, kind=kind, label_map=label_map, excluded=excluded, rate=rate)  # type: ignore[arg-type]
+
+
+def measured(labels: Labels, frames: VideoFolder) -> Labels:
+    """With the sizes and frame rates of the videos themselves, where no label file told them."""
+    sizes = {one.video: frames.size(one) for one in labels.videos if not one.measured}
+    return frames.timed(labels).measured(sizes)
 
 
 @app.command()
@@ -71,7 +82,7 @@ def check(
         report = check_labels(read)
     else:
         with VideoFolder(videos) as frames:
-            report = check_labels(read, frames=frames, start_s=start)
+            report = check_labels(frames.timed(read), frames=frames, start_s=start)
     if format_ is Format.JSON:
         print_json(report.to_dict())
     else:
@@ -133,13 +144,14 @@ def draw(
 
     read = load(labels, kind, label_map, None, rate)
     chosen = read.only([video]) if video is not None else read
-    places = [(one, int(index)) for one in chosen.videos for index in np.unique(one.indices)]
-    if not places:
-        raise InvalidInput("there is no labelled box to draw", remedy="Give labels with boxes.")
-    picked = [
-        places[i] for i in np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int))
-    ]
     with VideoFolder(videos) as frames:
+        chosen = frames.timed(chosen)
+        places = [(one, int(index)) for one in chosen.videos for index in np.unique(one.indices)]
+        if not places:
+            raise InvalidInput("there is no labelled box to draw", remedy="Give labels with boxes.")
+        picked = [
+            places[i] for i in np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int))
+        ]
         pictures = [
             draw_labels(one, index=index, names=read.classes.names, frames=frames, start_s=start)
             for one, index in picked
@@ -174,7 +186,7 @@ def convert(
     read = read.split(split) if split is not None else read
     if videos is not None:
         with VideoFolder(videos) as frames:
-            read = read.measured({one.video: frames.size(one) for one in read.videos if not one.measured})
+            read = measured(read, frames)
     if to not in ("trifocal", "ava", "cvat", "coco"):
         raise InvalidInput(f"nothing writes {to!r}", remedy="Give trifocal, ava, cvat or coco.")
     write_labels(read, out, kind=to)  # type: ignore[arg-type]

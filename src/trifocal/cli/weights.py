@@ -1,16 +1,19 @@
-"""`trifocal weights`: the pinned model files, where they lie, and whether they are whole."""
+"""`trifocal weights`: the pinned model files, where they lie, whether they are whole; published detectors converted."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trifocal.cli.output import Format, FormatOption, print_json, size, stdout
+from trifocal.cli.output import Format, FormatOption, number, print_json, size, stderr, stdout
 from trifocal.cli.progress import bytes_progress
-from trifocal.errors import TrifocalError
+from trifocal.errors import InvalidInput, TrifocalError
+
+if TYPE_CHECKING:
+    from trifocal.action.reference import LoadReport
 
 app = typer.Typer(
     help="List, fetch, verify and find the pinned model files.",
@@ -123,3 +126,63 @@ def path(
         print_json({name: str(folder)})
     else:
         typer.echo(folder)
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A published checkpoint of a detector (.pth).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make, for `trifocal detect --model`.")],
+    yaml: Annotated[
+        str, typer.Option(help="Its configuration: AVA22_ViT-B, AVA22_ViT-B_v2, AVA22_CSN152, UCF_ViT-B, JHMDB_ViT-B.")
+    ],
+    label_map: Annotated[
+        Path | None,
+        typer.Option("--label-map", help="Names of the classes: pbtxt or JSON.", show_default="the data set's own"),
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="A changed entry of the configuration: MODEL__QUERY_NUM=10.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Frames a second it was trained at.", show_default="30 AVA, else 25")
+    ] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Convert it although entries do not fit.")] = False,
+    format_: FormatOption = Format.HUMAN,
+) -> None:
+    """Turn a published detector checkpoint into a model's folder, and tell every entry that does not fit.
+
+    Nothing but tensors is read from the checkpoint.
+    """
+    from trifocal.action.convert import convert_checkpoint
+    from trifocal.action.data.formats import read_label_map
+
+    if not checkpoint.is_file():
+        raise InvalidInput(f"there is no file {checkpoint}", remedy="Give the path of a checkpoint.")
+    config: dict[str, Any] = {"yaml": yaml, "overrides": dict(_entry(text) for text in changes or ())}
+    report = convert_checkpoint(
+        checkpoint,
+        target=out,
+        config=config,
+        classes=None if label_map is None else read_label_map(label_map),
+        fps=fps,
+        strict=not anyway,
+        told=_tell if format_ is Format.HUMAN else None,
+    )
+    if format_ is Format.JSON:
+        print_json({"folder": str(out), "complete": report.complete} | dataclasses.asdict(report))
+    else:
+        stdout().print(f"{out}", markup=False, soft_wrap=True)
+
+
+def _entry(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if not name or not value.lstrip("-").isdigit():
+        raise InvalidInput(f"--set is {text!r}", remedy="Give NAME=NUMBER, such as MODEL__QUERY_NUM=10.")
+    return name, int(value)
+
+
+def _tell(report: LoadReport) -> None:
+    """Every entry that does not fit, a line each."""
+    stderr().print(str(report), markup=False, soft_wrap=True)
+    if report.unused:
+        entries = number(len(report.unused), "entry").replace("entrys", "entries")
+        stderr().print(f"{entries} that published files hold and nothing uses", markup=False)
