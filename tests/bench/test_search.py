@@ -21,7 +21,7 @@ def test_it_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[st
         torch.set_num_threads(before)
     rows = json.loads(out.read_text())["rows"]
     ways = [(row["codes"], row["shortlist"]) for row in rows]
-    assert ways == [(None, None), ("binary", 10), ("binary", 200), ("int8", 10), ("int8", 200)]
+    assert ways == [(None, None), ("binary", 10), ("binary", 1000), ("int8", 10), ("int8", 200)]
     exact = rows[0]
     assert exact["prototypes"] == 40 * 32
     for row in rows:
@@ -38,4 +38,4 @@ def test_it_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     search.main(["--table", "--out", str(out)])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(rows)
-    assert "binary, 200 (default)" in lines[4]
+    assert "binary, 1,000 (default)" in lines[4]

@@ -30,6 +30,7 @@ from trifocal.bench.kept_rows import KeptRows, load, memory_mb
 from trifocal.bench.machine import machine
 from trifocal.bench.vectors import DIM, K, clustered_queries, exact_index
 from trifocal.retrieval import ExactIndex, VideoFilter
+from trifocal.retrieval.index.codes import default_shortlist
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,10 +56,10 @@ def measure(
         shortlists: lengths of the shortlist of each kind of codes; the default one is added.
         kept: what was measured before.
     """
-    default = max(200, videos // 100)
-    lengths = sorted({*shortlists, default})
+    ways: list[tuple[Codes | None, int | None]] = [(None, None)]
     kinds: tuple[Codes, ...] = ("int8", "binary")
-    ways: list[tuple[Codes | None, int | None]] = [(None, None), *((kind, n) for kind in kinds for n in lengths)]
+    for code in kinds:
+        ways += [(code, length) for length in sorted({*shortlists, default_shortlist(code, videos)})]
     left = [
         (count, kind, shortlist)
         for count in threads
@@ -85,7 +86,7 @@ def measure(
             "threads": count,
             "codes": kind,
             "shortlist": shortlist,
-            "is_default": shortlist in (None, default),
+            "is_default": kind is None or shortlist == default_shortlist(kind, videos),
             "queries": queries,
             **times,
             "recall_at_10": round(float(np.mean([len(found[i] & right[i]) / len(right[i]) for i in found])), 4),

@@ -18,7 +18,7 @@ from trifocal.retrieval import ExactIndex, IndexItem, Moment, VideoFilter
 from trifocal.retrieval.index import codes as codes_module
 from trifocal.retrieval.index import exact as exact_module
 from trifocal.retrieval.index import files as files_module
-from trifocal.retrieval.index.codes import Codes, coarse_scores, make_codes
+from trifocal.retrieval.index.codes import Codes, coarse_scores, default_shortlist, make_codes
 
 MakeItem = Callable[..., IndexItem]
 Query = Callable[..., Any]
@@ -150,6 +150,11 @@ def test_codes_are_made_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (make_codes("int8", half) == whole).all()
 
 
+def test_the_shortlist_grows_with_the_collection() -> None:
+    assert [default_shortlist("binary", count) for count in (10, 100_000, 1_000_000)] == [1000, 1000, 10_000]
+    assert default_shortlist("int8", 1_000_000) == 200
+
+
 def test_codes_read_unless_a_search_says_otherwise(tmp_path: Path, item: MakeItem, query: Query) -> None:
     items = [item(number, dim=64) for number in range(60)]
     ExactIndex.build(tmp_path / "index", items, encoder="e", dim=64, codes=["binary"])
@@ -158,7 +163,7 @@ def test_codes_read_unless_a_search_says_otherwise(tmp_path: Path, item: MakeIte
     rough = [index.search(query(seed, dim=64), shortlist=1, top=1) for seed in range(20)]
     assert rough == [index.search(query(seed, dim=64), shortlist=1, top=1, codes="binary") for seed in range(20)]
     assert rough != exact
-    assert [index.search(query(seed, dim=64), top=1) for seed in range(20)] == exact  # 200 videos are left by default
+    assert [index.search(query(seed, dim=64), top=1) for seed in range(20)] == exact  # as many are left by default
     with pytest.raises(InvalidInput, match="no codes"):
         ExactIndex.open(tmp_path / "index", codes="int8")
 

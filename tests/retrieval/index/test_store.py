@@ -257,6 +257,7 @@ def test_13_killed_within_any_verb(tmp_path: Path, base: Path, verb: str) -> Non
         turns = rng.choice([1, 2])
         while lines.count("done\n") < turns:
             lines.append(said.readline())
+            assert lines[-1], "it ended by itself"
         time.sleep(rng.random() * took_s)
         writer.send_signal(signal.SIGKILL)
         done = (lines + said.readlines()).count("done\n")

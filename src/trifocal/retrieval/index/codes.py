@@ -22,7 +22,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Codes", "coarse_scores", "code_shape", "make_codes"]
+__all__ = ["Codes", "coarse_scores", "code_shape", "default_shortlist", "make_codes"]
 
 Codes = Literal["int8", "binary"]
 
@@ -33,6 +33,14 @@ _WORD = 64
 _BLOCK = 16384
 # Numbers encoded, or widened, at a time: some 6 MB of float32.
 _BLOCK_NUMBERS = 4096 * 384
+
+
+def default_shortlist(kind: Codes, videos: int) -> int:
+    """How many of `videos` videos the first pass leaves unless the caller says otherwise.
+
+    int8 hardly errs: 200. Signs alone need 1000, or a hundredth of the videos when that is more.
+    """
+    return 200 if kind == "int8" else max(1000, videos // 100)
 
 
 def make_codes(kind: Codes, vectors: NDArray[np.float16]) -> NDArray[np.int8] | NDArray[np.uint64]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from trifocal.errors import EncoderMismatch, InvalidInput, LibraryDamaged
+from trifocal.retrieval.index.codes import default_shortlist
 from trifocal.retrieval.index.files import (
     CODES,
     REBUILD,
@@ -55,8 +56,6 @@ __all__ = ["ExactIndex"]
 _SEGMENT_NUMBERS = 2**26
 # More small segments than this are merged.
 _SMALL_SEGMENTS = 8
-# With codes, what the first pass leaves by default: at least so many videos, and this share of all.
-_SHORTLIST, _SHORTLIST_SHARE = 200, 1 / 100
 # A writer may delete the files of the manifest just read; then there is a newer manifest to read.
 _READ_TRIES = 5
 
@@ -301,8 +300,8 @@ class ExactIndex:
             codes: read these codes in the first pass instead of the vectors: fewer bytes, no longer exact. "none" for
                 the vectors; None for what `open` was told.
             shortlist: with codes, how many videos of the first pass are scored exactly, `top` at least (then the first
-                pass alone decides which videos are found). By default 200, or a hundredth of the videos when that is
-                more: binary codes need that many to find 99 of 100 (`bench/search`), for int8 10 are nearly enough.
+                pass alone decides which videos are found). See `default_shortlist` for how many by default. Where the
+                best are hardly better than the rest, binary codes miss some of them all the same; `recall` says.
 
         Returns:
             At most `top` moments, to the millisecond, by falling score; ties by video id, then start. Without codes it
@@ -313,13 +312,13 @@ class ExactIndex:
             LibraryDamaged: the stored vectors give scores that are not finite.
         """
         now = self._now
+        kind = None if codes == "none" else codes or self._codes
+        _check_codes(now, kind)
         if shortlist is None:
-            shortlist = max(_SHORTLIST, int(len(now.ids) * _SHORTLIST_SHARE))
+            shortlist = default_shortlist(kind or "int8", len(now.ids))
         for name, number in (("top", top), ("moments_per_video", moments_per_video), ("shortlist", shortlist)):
             check_count(name, number)
         vector = check_query(query, dim=self.dim)
-        kind = None if codes == "none" else codes or self._codes
-        _check_codes(now, kind)
         return now.search(
             vector,
             top=top,
