@@ -12,7 +12,9 @@ from trifocal.errors import InvalidInput, ModelError
 
 @pytest.mark.parametrize("reference", ["", "Default", "a/b/c", "hf:name"])
 def test_an_unsupported_reference_says_what_is_supported(reference: str) -> None:
-    with pytest.raises(ModelError, match="Give 'default', the path of a folder that exists, or hf:org/name"):
+    with pytest.raises(
+        ModelError, match="Give 'default', 'playground', the path of a folder that exists, or hf:org/name"
+    ):
         load_chat(reference)
 
 
@@ -36,18 +38,16 @@ def test_the_default_merges_as_it_is_told() -> None:
     assert load_chat().config.merge is None  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("given", "there", "used"), [(None, True, True), (None, False, False), (False, True, False)])
-def test_trained_weights_are_used_where_they_come_with_the_package(
-    given: bool | None, there: bool, used: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from trifocal.chat import small_chat
-    from trifocal.chat.small import trained
+@pytest.mark.weights
+def test_the_playground_model_is_the_default_with_trained_weights() -> None:
+    from trifocal.chat.small_chat import SmallChat
 
-    seen = []
-    monkeypatch.setattr(trained, "has_shipped", lambda: there)
-    monkeypatch.setattr(small_chat, "load_small_chat", lambda **options: seen.append(options["trained"]))
-    load_chat(**({} if given is None else {"trained": given}))
-    assert seen == [used]
+    chat, plain = load_chat("playground"), load_chat()
+    assert isinstance(chat, SmallChat)
+    assert isinstance(plain, SmallChat)
+    assert (chat.trained is not None, plain.trained is None) == (True, True)
+    assert (chat.config.frames, chat.config.grid) == (16, 4)
+    assert "drawn videos" in chat.caveat
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from trifocal.merging import MergeConfig
     from trifocal.video import Frames, Limits
 
-__all__ = ["OpenVideo", "VideoChat", "VideoUse", "load_chat"]
+__all__ = ["OFFLINE", "OpenVideo", "VideoChat", "VideoUse", "load_chat"]
+
+OFFLINE = ("default", "playground")
+"""The models that need no hub: both are SmolLM2 with an image classifier, the second trained on drawn videos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +149,15 @@ def load_chat(
     """A model that answers questions about videos.
 
     Args:
-        reference: "default" for the offline model; `hf:org/name@revision`, `org/name` or the path of a folder for a
-            Hugging Face video language model.
+        reference: "default" for the offline model; "playground" for the same with weights trained on drawn videos,
+            which knows those better and real ones worse; `hf:org/name@revision`, `org/name` or the path of a folder
+            for a Hugging Face video language model.
         device: where to run it.
         offline: use cached files only.
         store: where prefilled videos are kept for later questions; None for memory alone.
         options: `method`, `layer`, `budget` and other options of merging, and `config`. Of a Hugging Face model also
-            `dtype`; see `trifocal.chat.hf.load.load_hf_chat`. Of the default also `trained`: whether trained weights
-            are used, or a folder of them; by default those that come with the package, if any do. It merges in front of
-            its first layer, so its `layer` is 0.
+            `dtype`; see `trifocal.chat.hf.load.load_hf_chat`. Of the default also `trained`: a folder of other trained
+            weights. It merges in front of its first layer, so its `layer` is 0.
 
     Raises:
         ModelError: no such model is supported.
@@ -162,14 +165,15 @@ def load_chat(
         WeightsError: its files cannot be had.
     """
     # Torch and transformers take seconds to import; only who asks pays.
-    if reference == "default":
+    if reference in OFFLINE:
+        options.setdefault("trained", reference == "playground")
         return _load_default(device=device, offline=offline, store=store, **options)
     try:
         parse_reference(reference)
     except InvalidInput as error:
         raise ModelError(
             f"{reference!r} is not a video language model that can be loaded",
-            remedy="Give 'default', the path of a folder that exists, or hf:org/name@revision.",
+            remedy="Give 'default', 'playground', the path of a folder that exists, or hf:org/name@revision.",
         ) from error
     from trifocal.chat.hf.load import load_hf_chat
 
@@ -181,14 +185,13 @@ def _load_default(
     method: str | MergeConfig | None = None,
     layer: int = 0,
     config: SmallChatConfig | None = None,
-    trained: bool | Path | None = None,
+    trained: bool | Path = False,
     device: str,
     offline: bool,
     store: PrefixStore | None,
     **options: Any,
 ) -> VideoChat:
     """The offline default, merging as a Hugging Face model is told to."""
-    from trifocal.chat.small.trained import has_shipped
     from trifocal.chat.small_chat import load_small_chat
     from trifocal.merging import MergeConfig, configure
 
@@ -199,8 +202,6 @@ def _load_default(
             f"The default model has no option {', '.join(sorted(options))}",
             remedy="Options of merging need the name of a method, such as method='sttm'.",
         )
-    if trained is None:
-        trained = has_shipped()
     # Told what is wrong before anything is fetched.
     merge = configure(method, **options) if isinstance(method, str) else method
     chat = load_small_chat(device=device, offline=offline, config=config, trained=trained, store=store)

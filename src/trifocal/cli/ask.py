@@ -54,7 +54,8 @@ def ask(
         typer.Option(
             "--model",
             "-m",
-            help="`default`, a Hugging Face video language model as hf:org/name@revision, or its folder.",
+            help="`default`, `playground` (the same, trained on drawn videos), a Hugging Face video language model as "
+            "hf:org/name@revision, or its folder.",
         ),
     ] = "default",
     method: Annotated[

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from trifocal.chat.model import OFFLINE
 from trifocal.cli.model_options import (
     ContextOption,
     DeviceMapOption,
@@ -52,7 +53,7 @@ def ask(
     videos: Annotated[Path, typer.Option(help="The folder of the videos.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the runs; one that was begun goes on.")],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="default, a folder, or hf:org/name@revision.")
+        str, typer.Option("--model", "-m", help="default, playground, a folder, or hf:org/name@revision.")
     ] = "default",
     method: Annotated[
         list[str] | None, typer.Option(help="A merging method; repeatable. `none` merges nothing.")
@@ -213,10 +214,10 @@ def _options(words: list[str]) -> dict[str, Any]:
 
 
 def _layer(model: str, layer: int | None) -> int:
-    if model != "default":
+    if model not in OFFLINE:
         return LAYER if layer is None else layer
     if layer:
-        raise InvalidInput(f"--layer is {layer}", remedy="The default model merges in front of layer 0 alone.")
+        raise InvalidInput(f"--layer is {layer}", remedy=f"The {model} model merges in front of layer 0 alone.")
     return 0
 
 
@@ -226,7 +227,7 @@ _Chats = Callable[[_Run, int], AbstractContextManager["VideoChat"]]
 def _chats(model: str, loaded: dict[str, Any], shown: HFChatConfig | None) -> tuple[_Chats, dict[str, Any]]:
     """The model, loaded once: what attaches a run to it, and what a run's settings say about it."""
     if shown is None:
-        return _small_chats(loaded)
+        return _small_chats(model, loaded)
     from trifocal.chat.hf.load import load_hf_model
     from trifocal.chat.prefix import PrefixStore
 
@@ -260,11 +261,10 @@ def _chats(model: str, loaded: dict[str, Any], shown: HFChatConfig | None) -> tu
     }
 
 
-def _small_chats(loaded: dict[str, Any]) -> tuple[_Chats, dict[str, Any]]:
+def _small_chats(model: str, loaded: dict[str, Any]) -> tuple[_Chats, dict[str, Any]]:
     from trifocal.chat import load_chat
 
-    # As `ask` has it, with trained weights where the package has them.
-    small = cast("SmallChat", load_chat(**loaded))
+    small = cast("SmallChat", load_chat(model, **loaded))
     plain = small.config
 
     @contextmanager

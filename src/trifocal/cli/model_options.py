@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from trifocal.chat.model import OFFLINE
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -135,10 +136,10 @@ def shown_as(
     given: dict[str, Any] = {"fps": fps, "max_frames": max_frames, "too_long": too_long}
     given = {name: value for name, value in given.items() if value is not None}
     _only_hf(model, given)
-    return None if model == "default" else HFChatConfig(**given)
+    return None if model in OFFLINE else HFChatConfig(**given)
 
 
 def _only_hf(model: str, given: dict[str, Any]) -> None:
-    if model == "default" and given:
+    if model in OFFLINE and given:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise InvalidInput(f"The default model has no {named}", remedy="Name a Hugging Face model with --model.")
+        raise InvalidInput(f"The {model} model has no {named}", remedy="Name a Hugging Face model with --model.")

@@ -24,7 +24,7 @@ from trifocal.errors import InvalidInput, WeightsCorrupt, WeightsUnavailable
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Trained", "has_shipped", "load_trained", "save_trained", "shipped"]
+__all__ = ["Trained", "load_trained", "save_trained", "shipped"]
 
 _FORMAT = 1
 _TENSORS = "trained.safetensors"
@@ -64,11 +64,6 @@ class Trained:
 def shipped() -> Path:
     """The folder of the weights that come with the package."""
     return Path(__file__).parent
-
-
-def has_shipped() -> bool:
-    """Whether the package comes with trained weights."""
-    return all((shipped() / name).is_file() for name in (_TENSORS, _ABOUT))
 
 
 def save_trained(trained: Trained, folder: Path) -> None:
