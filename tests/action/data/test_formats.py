@@ -238,6 +238,28 @@ def test_a_wrong_pickle_says_where(tmp_path: Path, change: dict[str, object], wh
     assert caught.value.remedy
 
 
+def test_multisports_tubes_and_folders(tmp_path: Path) -> None:
+    """Its videos stand in folders by sport, and a class has several tubes in a video, that may end and begin anew."""
+    tube = np.array([[frame, 2, 3, 20, 30] for frame in (4, 5, 6)], np.float32)
+    later, other = tube + np.float32([4, 0, 0, 0, 0]), tube + np.float32([0, 9, 0, 9, 0])
+    name = "aerobic_gymnastics/v_crsi07chcV8_c004"
+    value = truth_pickle(
+        gttubes={name: {1: [tube, later, other], 0: [tube]}}, nframes={name: 12}, resolution={name: (720, 1280)},
+        train_videos=[[name]],
+    )  # fmt: skip
+    (tmp_path / "multisports_GT.pkl").write_bytes(pickle.dumps(value, protocol=4))
+    labels = read_labels(tmp_path / "multisports_GT.pkl")
+    one = labels.split("train0")[name]
+    assert (one.width, one.height, one.frame_count) == (1280, 720, 12)
+    assert [sorted(one.indices[one.tracks == track]) for track in range(4)] == [
+        [3, 4, 5],
+        [7, 8, 9],
+        [3, 4, 5],
+        [3, 4, 5],
+    ]
+    assert [int(one.actions[one.tracks == track][0].argmax()) for track in range(4)] == [1, 1, 1, 0]
+
+
 def test_a_folder_with_two_files_of_one_video(tmp_path: Path) -> None:
     for name in ("x.xml", "y.xml"):
         (tmp_path / name).write_text(CVAT)
