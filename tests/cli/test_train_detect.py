@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -57,19 +58,20 @@ def truth(*, told: bool = True) -> Labels:
     return Labels(CLASSES, tuple(videos), {"train0": ("a",), "test0": ("b",)})
 
 
-def tiny(mode: str) -> DetectorConfig:
+def tiny(mode: Literal["keyframe", "tube"]) -> DetectorConfig:
     return DetectorConfig(
         backbone=VitConfig(width=48, depth=1, heads=4, drop_path=0.0), mode=mode, frames=4, frame_stride=1,
         short_side=32, classes=2, actors=2, width=32, heads=4, feedforward=32, encoder_layers=1, decoder_layers=1,
         points=2,
-    )  # type: ignore[arg-type] # fmt: skip
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two tiny models, `keyframe` and `tube`."""
     folder = tmp_path_factory.mktemp("models")
-    for mode in ("keyframe", "tube"):
+    modes: tuple[Literal["keyframe", "tube"], ...] = ("keyframe", "tube")
+    for mode in modes:
         torch.manual_seed(0)
         ActionModel(Detector(tiny(mode)).eval(), CLASSES.names, fps=FPS, name="tiny").save(folder / mode)
     return folder

@@ -241,7 +241,7 @@ def test_a_wrong_pickle_says_where(tmp_path: Path, change: dict[str, object], wh
 def test_multisports_tubes_and_folders(tmp_path: Path) -> None:
     """Its videos stand in folders by sport, and a class has several tubes in a video, that may end and begin anew."""
     tube = np.array([[frame, 2, 3, 20, 30] for frame in (4, 5, 6)], np.float32)
-    later, other = tube + np.float32([4, 0, 0, 0, 0]), tube + np.float32([0, 9, 0, 9, 0])
+    later, other = tube + np.array([4, 0, 0, 0, 0], np.float32), tube + np.array([0, 9, 0, 9, 0], np.float32)
     name = "aerobic_gymnastics/v_crsi07chcV8_c004"
     value = truth_pickle(
         gttubes={name: {1: [tube, later, other], 0: [tube]}}, nframes={name: 12}, resolution={name: (720, 1280)},

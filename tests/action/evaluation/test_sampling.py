@@ -94,7 +94,7 @@ def test_a_tube_reaches_half_a_step_beyond_its_moments() -> None:
     labels = truth(25.0)
 
     def tube(*times: float, actor: int = 0) -> Tube:
-        return Tube("v", actor, np.array(times), np.tile(np.float32([[0, 0, 9, 9]]), (len(times), 1)), {})
+        return Tube("v", actor, np.array(times), np.tile(np.array([[0, 0, 9, 9]], np.float32), (len(times), 1)), {})
 
     assert sampled_tubes([tube(1.0, 1.08)], labels)[0].numbers.tolist() == [25, 26, 27, 28]
     first, second = sampled_tubes([tube(1.0, 1.08), tube(1.16, 1.24, actor=1)], labels)
