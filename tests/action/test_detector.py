@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trifocal.action import PRESETS, AttentionRequest, Detector, DetectorConfig, VitConfig, preset
+from trifocal.action import PRESETS, AttentionRequest, Detector, DetectorConfig, VitConfig, layers, preset
 from trifocal.action.atlas import Atlas
 from trifocal.action.deformable import DeformableAttention, Sampling
 from trifocal.errors import InvalidInput
@@ -102,12 +102,18 @@ def test_unread_tokens_and_chunks_change_nothing(clip: torch.Tensor) -> None:
     assert torch.allclose(found.boxes_cxcywh, expected.boxes_cxcywh, atol=1e-5)
 
 
-def test_inference_gives_what_training_mode_of_gradients_gives(clip: torch.Tensor) -> None:
-    model = detector()
+@pytest.mark.parametrize("change", [{}, {"mode": "tube"}, {"classes": 40}, {"class_heads": "joint"}])
+def test_inference_gives_what_training_mode_of_gradients_gives(
+    change: dict[str, object], clip: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "ROWS", 7)
+    model = detector(replace(CONFIG, **change))  # type: ignore[arg-type]
+    request = AttentionRequest(heads="each")
     with torch.inference_mode():
-        lean = model(clip[None])
-    full = model(clip[None])
+        lean = model(clip[None], attention=request)
+    full = model(clip[None], attention=request)
     assert torch.allclose(lean.class_logits, full.class_logits, atol=1e-5)
+    assert torch.allclose(lean.attention[0], full.attention[0], atol=1e-5)
 
 
 def test_a_padded_batch(clip: torch.Tensor) -> None:

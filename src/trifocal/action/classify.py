@@ -3,7 +3,8 @@
 The actor's feature is spread over its context map and three convolution blocks, of one set of weights, mix the two.
 Class queries look at one another, then at the map. As published, half of the heads match content alone and half match
 the actor's position alone: the latter are the same for every class, so they are computed once per actor. The content
-heads are the class-specific attention maps.
+heads are the class-specific attention maps. While only the numbers are wanted and classes are few, the projections of
+keys and values are applied to queries and sums, as in the localizing layer.
 """
 
 # Torch leaves the results of modules and `Tensor.unflatten` without types.
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trifocal.action.layers import FeedForward, attend
+from trifocal.action.layers import FeedForward, attend, lean, widened
 
 __all__ = ["ClassifyLayer", "ConvBlock"]
 
@@ -35,7 +36,7 @@ class ConvBlock(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """(P, H, W, D) → (P, H, W, D)."""
         mixed = self.conv(maps.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # channels last in memory throughout
-        return maps + self.narrow(F.gelu(self.widen(self.norm(mixed))))
+        return maps + widened(mixed, self.widen, self.narrow, norm=self.norm)
 
 
 class ClassifyLayer(nn.Module):
@@ -73,8 +74,7 @@ class ClassifyLayer(nn.Module):
         *,
         actor: Tensor,
         context: Tensor,
-        position: Tensor,
-        query_box: Tensor,
+        place: Tensor,
         grid: tuple[int, int],
         padding: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
@@ -84,8 +84,7 @@ class ClassifyLayer(nn.Module):
             queries: (P or 1, A, D) class queries.
             actor: (P, D), from the localizing layer.
             context: (P, K, D), the actors' maps.
-            position: (P, K, D), code of the cells.
-            query_box: (P, D), sines of the actors' boxes.
+            place: (P, M/2 or M, K), how well cells fit the actors' boxes, from `places`.
             grid: height and width; their product is K.
             padding: bool (P, K), True where class queries may not look, or `None`.
 
@@ -95,18 +94,26 @@ class ClassifyLayer(nn.Module):
         """
         maps = self.fuse(actor, context, grid)
         queries = self.self_norm(queries + self.dropout(self.self_output(self._among_classes(queries))))
-        content, place = self.attention(queries, maps, position, query_box, padding)
-        values = self.value(context).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (P, M, K, d)
-        half = content.shape[1]
-        drop = self.dropout.p
-        looked = F.dropout(content, drop, self.training) @ values[:, :half]  # (P, M or M/2, A, d)
-        weights = content
-        if place is not None:
-            once = F.dropout(place, drop, self.training) @ values[:, half:]  # (P, M/2, 1, d)
-            looked = torch.cat((looked, once.expand_as(looked)), 1)
-            weights = torch.cat((content, place.expand_as(content)), 1)
+        content, by_place = self.attention(queries, maps, place, padding)
+        looked = self._look(content, by_place, context)
+        weights = content if by_place is None else torch.cat((content, by_place.expand_as(content)), 1)
         classes: Tensor = self.output(looked.transpose(1, 2).flatten(2))
         return self.feed_forward(classes), weights
+
+    def places(self, query_box: Tensor, position: Tensor) -> Tensor:
+        """How well cells fit the actors' boxes, for all actors of a frame at once.
+
+        Args:
+            query_box: (N, Q, D), sines of the actors' boxes.
+            position: (N, K, D), code of the cells.
+
+        Returns:
+            (N, Q, M/2 or M, K), logits.
+        """
+        split = (self._key_heads, -1)
+        boxes = self.query_box(query_box).unflatten(-1, split)  # (N, Q, heads, d)
+        cells = position.unflatten(-1, split)  # (N, K, heads, d)
+        return torch.einsum("nqhd,nkhd->nqhk", boxes, cells) * self._scale
 
     def fuse(self, actor: Tensor, context: Tensor, grid: tuple[int, int]) -> Tensor:
         """The actor's feature mixed into its map: (P, D) and (P, K, D) → (P, K, D)."""
@@ -116,23 +123,55 @@ class ClassifyLayer(nn.Module):
             maps = self.blocks[number % len(self.blocks)](maps)
         return maps.flatten(1, 2)
 
+    @property
+    def _key_heads(self) -> int:
+        return self.heads // 2 if self.split_heads else self.heads
+
+    @property
+    def _scale(self) -> float:
+        return (2 * self.key.in_features / self.heads) ** -0.5
+
+    def _absorbs(self, classes: int) -> bool:
+        """Whether queries and sums of `classes` classes are less to project than cells."""
+        return self.split_heads and lean() and classes * self._key_heads < self.key.in_features
+
     def attention(
-        self, queries: Tensor, maps: Tensor, position: Tensor, query_box: Tensor, padding: Tensor | None
+        self, queries: Tensor, maps: Tensor, place: Tensor, padding: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Weights over the cells: of content (P, M/2, A, K) and of position (P, M/2, 1, K), or joint (P, M, A, K)."""
-        heads = self.heads // 2 if self.split_heads else self.heads
-        scale = (2 * queries.shape[-1] / self.heads) ** -0.5
-
-        def by_head(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (heads, -1)).transpose(-2, -3)  # (..., heads, items, d)
-
-        keys = by_head(self.key(maps)).transpose(-1, -2)
-        content = by_head(queries) @ keys * scale
-        place = by_head(self.query_box(query_box)[:, None]) @ by_head(position).transpose(-1, -2) * scale
+        by_head = queries.unflatten(-1, (self._key_heads, -1)).transpose(1, 2)  # (P or 1, heads, A, d)
+        if self._absorbs(queries.shape[1]):
+            # The key's bias is the same for all cells, which a softmax over cells does not see.
+            wide = by_head @ self.key.weight.unflatten(0, (self._key_heads, -1))  # (P or 1, heads, A, D)
+            wide = wide.flatten(1, 2).expand(len(maps), -1, -1)
+            content = (wide @ maps.transpose(1, 2)).unflatten(1, (self._key_heads, -1))
+        else:
+            keys = self.key(maps).unflatten(-1, (self._key_heads, -1))  # (P, K, heads, d)
+            content = by_head @ keys.permute(0, 2, 3, 1)
+        content = content * self._scale
+        place = place[:, :, None]
         blocked = None if padding is None else padding[:, None, None]
         if not self.split_heads:
             return _softmax(content + place, blocked), None
         return _softmax(content, blocked), _softmax(place, blocked)
+
+    def _look(self, content: Tensor, place: Tensor | None, context: Tensor) -> Tensor:
+        """Values by the weights: (P, M, A, d)."""
+        drop = self.dropout.p
+        half = content.shape[1]
+        if place is not None and self._absorbs(content.shape[2]):
+            summed = torch.cat((content.flatten(1, 2), place.flatten(1, 2)), 1) @ context  # (P, heads * A + heads, D)
+            parts = summed.split((summed.shape[1] - half, half), 1)
+            weight = self.value.weight.unflatten(0, (2, half, -1)).transpose(-1, -2)  # (2, heads, D, d)
+            looked, once = (part.unflatten(1, (half, -1)) @ own for part, own in zip(parts, weight, strict=True))
+            looked = torch.cat((looked, once.expand_as(looked)), 1)
+            return looked + self.value.bias.unflatten(0, (self.heads, 1, -1))  # weights sum to one
+        values = self.value(context).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (P, M, K, d)
+        looked = F.dropout(content, drop, self.training) @ values[:, :half]  # (P, M or M/2, A, d)
+        if place is None:
+            return looked
+        once = F.dropout(place, drop, self.training) @ values[:, half:]  # (P, M/2, 1, d)
+        return torch.cat((looked, once.expand_as(looked)), 1)
 
     def _among_classes(self, queries: Tensor) -> Tensor:
         dropout = self.dropout.p if self.training else 0.0

@@ -72,7 +72,8 @@ class Decoder(nn.Module):
     """All layers and heads; sizes from the configuration.
 
     Attributes:
-        chunk_bytes: about what the maps of a chunk of frames may take while gradients are off.
+        chunk_bytes: about what the maps of a chunk of frames may take while gradients are off. (Larger ones are slower
+            on a CPU: above 32 MB the C library fetches each tensor anew from the system.)
     """
 
     def __init__(self, config: DetectorConfig) -> None:
@@ -120,7 +121,7 @@ class Decoder(nn.Module):
         if config.class_prior is not None:
             prior = math.log(config.class_prior / (1 - config.class_prior))
             self.class_bias = nn.Parameter(torch.full((config.classes,), prior))
-        self.chunk_bytes = 96 * 2**20
+        self.chunk_bytes = 32 * 2**20
         self.reset_parameters()
 
     @torch.no_grad()
@@ -190,7 +191,6 @@ class Decoder(nn.Module):
         width = self.config.width
         reference = anchors.sigmoid()
         target = anchors.new_zeros(*anchors.shape[:2], width)
-        keep_context = torch.is_grad_enabled()
         steps = []
         for number, layer in enumerate(self.localize):
             # Boxes are refined step by step: a layer's gradients reach the anchors only through the first layer's.
@@ -211,7 +211,6 @@ class Decoder(nn.Module):
                 memory=scene.memory,
                 position=scene.position,
                 padding=scene.padding,
-                keep_context=keep_context,
             )
             steps.append(_Step(found, query_box, reference))
             target = found.target
@@ -234,31 +233,24 @@ class Decoder(nn.Module):
             flat = x.flatten(0, 1)
             return flat if chosen is None else flat[chosen]
 
-        def of_frames(x: Tensor) -> Tensor:
-            return pairs(x[:, None].expand(*shape, *x.shape[1:]))
-
         def whole(x: Tensor, fill: float) -> Tensor:
             if chosen is not None:
                 x = x.new_full((shape[0] * shape[1], *x.shape[1:]), fill).index_copy(0, chosen, x)
             return x.unflatten(0, shape)
 
-        position = of_frames(scene.position)
         padding = None
         if self.config.mask_class_attention and scene.padding is not None:
-            padding = of_frames(scene.padding)
+            padding = pairs(scene.padding[:, None].expand(*shape, -1))
         mapped = () if request is None else request.numbers(len(steps))
         queries = self.class_queries[None]
         logits, maps = {}, {}
-        for number, (step, layer) in enumerate(zip(steps, self.classify, strict=True)):
-            found = step.found
-            localizer = cast("LocalizeLayer", self.localize[number])
-            context = localizer.context(found.level_weights, scene.memory) if found.context is None else found.context
+        for number, (step, module) in enumerate(zip(steps, self.classify, strict=True)):
+            layer = cast("ClassifyLayer", module)
             queries, weights = layer(
                 queries,
-                actor=pairs(found.actor).detach(),
-                context=pairs(context),
-                position=position,
-                query_box=pairs(step.query_box),
+                actor=pairs(step.found.actor).detach(),
+                context=pairs(step.found.context),
+                place=pairs(layer.places(step.query_box, scene.position)),
                 grid=scene.grid,
                 padding=padding,
             )

@@ -1,4 +1,4 @@
-"""Three small layers that several parts of the detector are made of."""
+"""Small layers that several parts of the detector are made of."""
 
 # Torch leaves the results of modules and `Tensor.unflatten` without types.
 # mypy: allow-untyped-calls, disable-error-code="no-any-return"
@@ -7,10 +7,36 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FeedForward", "MultiLayer", "attend"]
+__all__ = ["FeedForward", "MultiLayer", "attend", "lean", "widened"]
+
+ROWS = 1024
+"""Rows that go through a wide part at a time."""
+
+
+def lean() -> bool:
+    """Whether only the numbers are wanted: no gradients and no export, so that shapes and memory may be played with."""
+    return not torch.is_grad_enabled() and not torch.compiler.is_exporting()
+
+
+def widened(x: Tensor, widen: nn.Module, narrow: nn.Module, *, norm: nn.Module) -> Tensor:
+    """`narrow(gelu(widen(norm(x))))`; on a CPU some rows at a time while only the numbers are wanted.
+
+    So the wide part stays in the caches, and GELU needs no second copy of it.
+
+    Args:
+        x: (..., D).
+        widen: to more channels.
+        narrow: back.
+        norm: of D channels.
+    """
+    if not lean() or x.device.type != "cpu":
+        return narrow(F.gelu(widen(norm(x))))
+    parts = [narrow(torch.ops.aten.gelu_(widen(norm(part)))) for part in x.flatten(0, -2).split(ROWS)]
+    return torch.cat(parts).view_as(x) if len(parts) > 1 else parts[0].view_as(x)
 
 
 class MultiLayer(nn.Module):

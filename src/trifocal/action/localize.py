@@ -24,14 +24,13 @@ __all__ = ["LocalizeLayer", "Localized"]
 class Localized(NamedTuple):
     """What a localizing layer found, per frame (N) and actor (Q).
 
-    `target` (N, Q, D) goes on to the next layer, `actor` (N, Q, D) to the classifying layer, and `level_weights`
-    (N, Q, L) say how the actor's context map is mixed.
+    `target` (N, Q, D) goes on to the next layer; `actor` (N, Q, D) and `context` (N, Q, K, D), the actors' own maps, to
+    the classifying layer.
     """
 
     target: Tensor
     actor: Tensor
-    level_weights: Tensor
-    context: Tensor | None
+    context: Tensor
 
 
 class LocalizeLayer(nn.Module):
@@ -78,7 +77,6 @@ class LocalizeLayer(nn.Module):
         memory: Tensor,
         position: Tensor,
         padding: Tensor | None,
-        keep_context: bool,
     ) -> Localized:
         """Refine the actors.
 
@@ -89,16 +87,14 @@ class LocalizeLayer(nn.Module):
             memory: (N, L, K, D), the levels on one grid of K cells.
             position: (N, K, D), code of the cells.
             padding: bool (N, K), True outside the clip; `None` for no padding.
-            keep_context: give the context maps back too.
         """
         target = self._among_actors(target, query_position)
-        level_weights = self.level_weights(target).softmax(-1)
-        context = self.context(level_weights, memory)
+        context = self._context(self.level_weights(target).softmax(-1), memory)
         looked = self._look(target, query_position, query_box, context, position, padding)
         actor = self.norm(target + self.dropout(self.output(looked)))
-        return Localized(self.feed_forward(actor), actor, level_weights, context if keep_context else None)
+        return Localized(self.feed_forward(actor), actor, context)
 
-    def context(self, level_weights: Tensor, memory: Tensor) -> Tensor:
+    def _context(self, level_weights: Tensor, memory: Tensor) -> Tensor:
         """Each actor's own map: (N, Q, L) of (N, L, K, D) → (N, Q, K, D)."""
         mixed = torch.bmm(level_weights, memory.flatten(2)).unflatten(-1, memory.shape[2:])
         normed: Tensor = self.context_norm(mixed)

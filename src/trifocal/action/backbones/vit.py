@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trifocal.action.backbones.pixels import normalize_clip
+from trifocal.action.layers import widened
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) → (B, N, C)."""
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        # Through the layer, not its weight, so that low-rank updates of it count.
-        qkv = (self.qkv(x) + bias).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, d)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        # A layer that carries low-rank updates is called, so that they count; a plain one adds the bias on the way.
+        plain = type(self.qkv) is nn.Linear
+        qkv = F.linear(x, self.qkv.weight, bias) if plain else self.qkv(x) + bias
+        query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, N, d)
         seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         out: Tensor = self.proj(seen)
         return out
@@ -67,7 +69,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) → (B, N, C)."""
         x = x + self._maybe(self.attn(self.norm1(x)))
-        return x + self._maybe(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
+        return x + self._maybe(widened(x, self.fc1, self.fc2, norm=self.norm2))
 
     def _maybe(self, branch: Tensor) -> Tensor:
         """Leave the branch out of some clips, in training."""

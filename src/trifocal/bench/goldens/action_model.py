@@ -239,7 +239,7 @@ def _decoder(model: Detector, recorder: _Recorder, out: DetectorOutput) -> dict[
         keys = results[f"{name}.self_key_content"][0] + results[f"{name}.self_key_position"][0]
         split = [x.unflatten(-1, (module.heads, -1)).transpose(1, 2) for x in (queries, keys)]
         logits = split[0] @ split[1].transpose(-1, -2) * split[0].shape[-1] ** -0.5
-        context = module.context(localized.level_weights, scene.memory)
+        context = localized.context
         looked = module.attention(
             target, given["query_position"], given["query_box"], context, scene.position, scene.padding
         )
