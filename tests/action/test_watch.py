@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,14 +18,17 @@ from trifocal.action import (
     DetectConfig,
     Detector,
     DetectorConfig,
+    FrameDetections,
     LinkConfig,
     VitConfig,
     WatchConfig,
     detect,
     heat,
+    heatmaps,
     load_action_model,
     watch,
 )
+from trifocal.action.watch import Precision
 from trifocal.errors import InvalidInput, WeightsCorrupt, WeightsUnavailable
 from trifocal.video import Frames, PipedVideo, write_mp4
 
@@ -155,6 +158,50 @@ def test_heat_is_drawn_for_each_moment(keyframe: ActionModel, film: Path) -> Non
         next(heat(film, tube, model=keyframe, action="fly"))
 
 
+@pytest.mark.parametrize("mode", ["keyframe", "tube"])
+def test_a_sheet_shows_moments_of_the_film(
+    keyframe: ActionModel, tube: ActionModel, film: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = keyframe if mode == "keyframe" else tube
+    config = DetectConfig(link=EASY, least_class_score=0.0)
+    (actor, *_) = detect(film, model=model, config=config).tubes
+    whole = dict(heat(film, actor, model=model, action="wave", config=WatchConfig(every=1)))
+    seen: list[float] = []
+
+    def counted(*given: Any, **settings: Any) -> Iterator[FrameDetections]:
+        for moment in watch(*given, **settings):
+            seen.append(moment.time_s)
+            yield moment
+
+    monkeypatch.setattr(heatmaps, "watch", counted)
+    some = dict(heat(film, actor, model=model, action="wave", moments=3))
+    assert len(some) == 3
+    assert min(some) == pytest.approx(actor.start_s)
+    assert max(some) == pytest.approx(actor.end_s)
+    assert len(seen) <= 3 * (2 if mode == "keyframe" else TINY.frames)
+    if mode == "keyframe":  # away from the ends, the window is the same
+        middle = sorted(some)[1]
+        assert np.array_equal(some[middle], whole[middle])
+    with pytest.raises(InvalidInput, match="moments is 0"):
+        next(heat(film, actor, model=model, action="wave", moments=0))
+
+
+@pytest.mark.parametrize("mode", ["keyframe", "tube"])
+def test_bfloat16_is_near(keyframe: ActionModel, tube: ActionModel, mode: str) -> None:
+    model = keyframe if mode == "keyframe" else tube
+    exact, rounded = (
+        list(watch(model, batches(4, each=4), size=(32, 48), config=WatchConfig(every=1, precision=precision)))
+        for precision in get_args(Precision)
+    )
+    assert len(exact) == 4
+    for one, other in zip(exact, rounded, strict=True):
+        assert other.class_scores.dtype == np.float32
+        assert not np.array_equal(one.class_scores, other.class_scores)
+        assert np.allclose(one.class_scores, other.class_scores, atol=0.03)
+        assert np.allclose(one.actor_scores, other.actor_scores, atol=0.03)
+        assert np.allclose(one.boxes_xyxy, other.boxes_xyxy, atol=0.03 * 48)
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_a_model_is_saved_and_loaded(keyframe: ActionModel, tmp_path: Path, half: bool) -> None:
     keyframe.save(tmp_path, half=half)
@@ -179,6 +226,7 @@ def test_settings_are_checked(keyframe: ActionModel) -> None:
     for call in (
         lambda: WatchConfig(every=0),
         lambda: WatchConfig(keep_above=1.5),
+        lambda: WatchConfig(precision="fp8"),  # type: ignore[arg-type]
         lambda: DetectConfig(linker="best"),  # type: ignore[arg-type]
         lambda: DetectConfig(least_class_score=2),
         lambda: ActionModel(keyframe.detector, ("one",), fps=20),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -90,6 +93,46 @@ def test_raw_pictures_through_the_standard_input(model: Path) -> None:
     assert json.loads(done.stdout)["end_s"] < 2
 
 
+def test_frame_numbers_of_raw_pictures_count_in_their_own_rate(model: Path, tmp_path: Path) -> None:
+    raw = np.random.default_rng(1).integers(0, 255, (COUNT, HEIGHT, WIDTH, 3), np.uint8).tobytes()
+    command = [sys.executable, "-m", "trifocal", "detect", "-", "--model", str(model), "--out", str(tmp_path / "x.xml")]
+    command += ["--size", f"{WIDTH}x{HEIGHT}", "--fps", str(FPS)]
+    done = subprocess.run(command, input=raw, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    frames = [int(box.get("frame", -1)) for box in ET.parse(tmp_path / "x.xml").iter("box")]
+    assert 20 < max(frames) < COUNT
+
+
+def test_how_it_runs_can_be_said(run: Run, model: Path, film: Path) -> None:
+    words = ("--device", "cpu", "--precision", "bf16", "--keep-above", "0.1", "--batch", "1", "--format", "json")
+    done = run("detect", film, "--model", model, *words)
+    assert done.code == 0, done.err
+    assert done.json["moments"] == 8
+
+
+def test_a_sheet_of_a_model_with_one_map_says_so(
+    run: Run, model: Path, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = []
+
+    def sheet(pictures: Sequence[np.ndarray], *, title: str, **_: object) -> np.ndarray:
+        titles.append(title)
+        return pictures[0]
+
+    monkeypatch.setattr(video, "contact_sheet", sheet)
+    shared = ActionModel.load(model)
+    config = replace(shared.detector.config, class_queries="shared")
+    weights = shared.detector.state_dict()
+    detector = Detector(config).eval()
+    fitting = {name: value for name, value in weights.items() if not name.startswith("decoder.class_queries")}
+    detector.load_state_dict(fitting, strict=False)
+    one_map = ActionModel(detector, shared.classes, fps=FPS).save(tmp_path / "shared")
+    for folder in (model, one_map):
+        assert run("detect", film, "--model", folder, "--heat", tmp_path / "h.jpg", "--action", "wave").code == 0
+    assert titles[0].endswith("where “wave” looks")
+    assert titles[1].endswith("where the actor's map looks (this model has one map for all actions)")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -103,6 +146,11 @@ def test_raw_pictures_through_the_standard_input(model: Path) -> None:
         (("FILM", "--heat", "x.jpg", "--action", "fly"), "no action 'fly'"),
         (("FILM", "--model", "nowhere"), "nowhere"),
         (("/dev/no-such-camera", "--camera"), "cannot be opened"),
+        (("FILM", "--device", "abacus"), "--device is 'abacus'"),
+        (("FILM", "--device", "cuda:99"), "--device is 'cuda:99'"),
+        (("FILM", "--precision", "fp8"), "fp8"),
+        (("FILM", "--keep-above", "1.5"), "keep_above is 1.5"),
+        (("FILM", "--batch", "0"), "--batch"),
     ],
 )
 def test_what_cannot_be_is_told(

@@ -11,7 +11,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from trifocal.action.output import DetectorOutput
     from trifocal.video import Frames
 
-__all__ = ["WatchConfig", "watch"]
+__all__ = ["Precision", "WatchConfig", "watch"]
+
+Precision = Literal["float32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class WatchConfig:
         keep_above: actors that are less sure are left out of classification (faster; their class scores are 0).
         gated: multiply class scores by how surely somebody is there; None does so for tube models, as published.
         attention: also give the last layer's class attention maps.
+        precision: "bf16" runs matrix products in bfloat16: faster where the processor knows it, scores change by about
+            a hundredth.
 
     Raises:
         InvalidInput: a value out of its range.
@@ -50,6 +54,7 @@ class WatchConfig:
     keep_above: float | None = None
     gated: bool | None = None
     attention: bool = False
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -58,6 +63,10 @@ class WatchConfig:
                 raise InvalidInput(f"{name} is {value}", remedy="Give a whole number of at least 1.")
         if self.keep_above is not None and not 0.0 <= self.keep_above < 1.0:
             raise InvalidInput(f"keep_above is {self.keep_above}", remedy="Give a number of at least 0 and below 1.")
+        if self.precision not in get_args(Precision):
+            raise InvalidInput(
+                f"precision is {self.precision!r}", remedy=f"Give one of {', '.join(get_args(Precision))}."
+            )
 
 
 def watch(
@@ -73,12 +82,17 @@ def watch(
 
     Yields:
         Moments in order; every frame of a tube model, every `config.every`-th of a keyframe model.
+
+    Raises:
+        InvalidInput: the model's device does not know the precision.
     """
     config = config or WatchConfig()
+    if config.precision == "bf16" and model.device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise InvalidInput(f"{torch.cuda.get_device_name(model.device)} knows no bf16", remedy="Give float32.")
     looked = _Look(model, size=size, config=config)
     windows = _key_windows if model.detector.config.mode == "keyframe" else _row_windows
     batch: list[_Window] = []
-    for window in windows(_seen(model, frames, batch=config.batch), model, every=config.every):
+    for window in windows(_seen(model, frames, config=config), model, every=config.every):
         batch.append(window)
         if len(batch) == config.batch:
             yield from looked.at(batch)
@@ -103,16 +117,21 @@ class _Window:
     places: Sequence[int]
 
 
-def _seen(model: ActionModel, frames: Iterable[Frames], *, batch: int) -> Iterator[_Seen]:
+def _precise(model: ActionModel, config: WatchConfig) -> torch.autocast:
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def _seen(model: ActionModel, frames: Iterable[Frames], *, config: WatchConfig) -> Iterator[_Seen]:
     detector = model.detector
     per_frame = bool(cast("Any", detector.body).per_frame)
+    step = 8 * config.batch
     for piece in frames:
-        for start in range(0, len(piece), 8 * batch):
-            images = np.ascontiguousarray(piece.images[start : start + 8 * batch])
+        for start in range(0, len(piece), step):
+            images = np.ascontiguousarray(piece.images[start : start + step])
             clip = model.prepare(images)  # (3, T, H, W)
             parts: tuple[torch.Tensor, ...] = (clip,)
             if per_frame:
-                with torch.inference_mode():
+                with torch.inference_mode(), _precise(model, config):
                     parts = detector.features(clip[None])  # (1, T, H, W, C) each
             for place in range(len(images)):
                 time_s = float(piece.times_s[start + place])
@@ -166,12 +185,13 @@ class _Look:
         ]
         keep = self._config.keep_above
         attention = AttentionRequest() if self._config.attention else None
-        if cast("Any", detector.body).per_frame:
-            levels = [torch.cat(level) for level in zip(*joined, strict=True)]
-            found = detector.from_features(levels, keep_above=keep, attention=attention)
-        else:
-            clips = torch.stack([pixels for (pixels,) in joined])
-            found = detector(clips, keep_above=keep, attention=attention)
+        with _precise(self._model, self._config):
+            if cast("Any", detector.body).per_frame:
+                levels = [torch.cat(level) for level in zip(*joined, strict=True)]
+                found = detector.from_features(levels, keep_above=keep, attention=attention)
+            else:
+                clips = torch.stack([pixels for (pixels,) in joined])
+                found = detector(clips, keep_above=keep, attention=attention)
         yield from self._moments(windows, found)
 
     def _moments(self, windows: Sequence[_Window], found: DetectorOutput) -> Iterator[FrameDetections]:

@@ -15,6 +15,7 @@ import typer
 from trifocal.cli.acted import actions_of
 from trifocal.cli.add import EXIT_SOME_FAILED
 from trifocal.cli.detect_library import detect_all, detect_in_library, print_detections
+from trifocal.cli.model_options import DeviceOption, chosen_device
 from trifocal.cli.output import (
     Format,
     FormatOption,
@@ -32,13 +33,20 @@ from trifocal.cli.progress import count_progress
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from trifocal.action import ActionModel, DetectConfig, DetectReport, Tube
+    from trifocal.action import ActionModel, DetectConfig, DetectReport, Tube, WatchConfig
     from trifocal.video import Limits, LiveVideo
 
 FILM_RATE = 30.0
 FILM_SIDE = 720
 SHEET_MOMENTS = 12
 FASTEST = 240  # frames per second of a stream, for the limit on frames
+
+
+class Precision(StrEnum):
+    """Of matrix products."""
+
+    FLOAT32 = "float32"
+    BF16 = "bf16"
 
 
 class Linker(StrEnum):
@@ -77,6 +85,15 @@ def detect(
     least: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of an action that is shown.")] = 0.5,
     every: Annotated[int, typer.Option(min=1, help="Look at every so many frames of those the model samples.")] = 2,
     linker: Annotated[Linker, typer.Option(help="Over the whole video, or as it goes.")] = Linker.VITERBI,
+    device: DeviceOption = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Of matrix products: bf16 is faster where the processor knows it, and rounds.")
+    ] = Precision.FLOAT32,
+    keep_above: Annotated[
+        float | None,
+        typer.Option(help="Do not classify actors that are less sure than this (0 to 1): faster, their scores are 0."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Windows that go through the model at a time.")] = 4,
     camera: Annotated[bool, typer.Option("--camera", help="VIDEO is a camera such as /dev/video0.")] = False,
     size: Annotated[str | None, typer.Option(help="The standard input holds raw RGB of this WIDTHxHEIGHT.")] = None,
     fps: Annotated[float | None, typer.Option(help="With --size: frames per second.")] = None,
@@ -99,8 +116,9 @@ def detect(
     _check_words(video, all_=all_, again=again and not stored, seconds=stored and seconds is not None)
     if video is None and (out or heat is not None):
         raise InvalidInput("--out and --heat are for one video", remedy="Name it by its id.")
-    looked, folder = load_action_model(model), library or default_library()
-    config = DetectConfig(watch=WatchConfig(every=every), linker=linker.value)
+    how = WatchConfig(every=every, batch=batch, keep_above=keep_above, precision=precision.value)
+    config = DetectConfig(watch=how, linker=linker.value)
+    looked, folder = load_action_model(model, device=chosen_device(device)), library or default_library()
     if video is None:
         whole = detect_all(folder, model=looked, config=config, again=again)
         if format_ is Format.JSON:
@@ -126,10 +144,10 @@ def detect(
             report = _run(source, name, model=looked, config=config, seconds=seconds, least=least if live else None)
     for path in out or []:
         with writing(path):
-            _write(report, path, file=file, model=looked, least=least)
+            _write(report, path, file=file, model=looked, least=least, fps=fps)
         stderr().print(f"written: {path}", markup=False, soft_wrap=True)
     if heat is not None and file is not None:
-        _draw_heat(report, heat, file=file, model=looked, actor=actor, action=action)
+        _draw_heat(report, heat, file=file, model=looked, actor=actor, action=action, config=how)
     if format_ is Format.JSON:
         print_json(report.to_dict())
         return
@@ -237,7 +255,9 @@ def _parsed_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _write(report: DetectReport, path: Path, *, file: Path | None, model: ActionModel, least: float) -> None:
+def _write(
+    report: DetectReport, path: Path, *, file: Path | None, model: ActionModel, least: float, fps: float | None
+) -> None:
     match path.suffix.lower():
         case ".json":
             path.write_text(json.dumps(report.to_dict(), ensure_ascii=False) + "\n", encoding="utf-8")
@@ -248,7 +268,7 @@ def _write(report: DetectReport, path: Path, *, file: Path | None, model: Action
         case ".csv" | ".xml":
             from trifocal.action import write_tubes
 
-            rate = _rate(file) if path.suffix.lower() == ".xml" else FILM_RATE
+            rate = (fps or _rate(file)) if path.suffix.lower() == ".xml" else FILM_RATE
             write_tubes(report, path, classes=model.classes, ids=model.ids, fps=rate, least_score=least)
         case _:
             _film(report, path, file=file or path, least=least)
@@ -259,7 +279,10 @@ def _rate(file: Path | None) -> float:
     from trifocal import video as files
 
     if file is None:
-        raise InvalidInput("frame numbers of a stream are not known", remedy="Give .json or .csv for a stream.")
+        raise InvalidInput(
+            "frame numbers of a stream are not known",
+            remedy="Give .json or .csv, or send raw RGB with --size and --fps.",
+        )
     return files.probe(file).average_fps or FILM_RATE
 
 
@@ -276,7 +299,14 @@ def _film(report: DetectReport, path: Path, *, file: Path, least: float) -> None
 
 
 def _draw_heat(
-    report: DetectReport, path: Path, *, file: Path, model: ActionModel, actor: int | None, action: str | None
+    report: DetectReport,
+    path: Path,
+    *,
+    file: Path,
+    model: ActionModel,
+    actor: int | None,
+    action: str | None,
+    config: WatchConfig,
 ) -> None:
     from trifocal.action import heat
     from trifocal.video import contact_sheet, write_jpeg, write_mp4
@@ -288,17 +318,19 @@ def _draw_heat(
     tube = max(tubes, key=lambda one: max((one.score(name) for name in one.actions), default=0.0))
     if action is None:
         action = next(iter(tube.actions), model.classes[0])
-    pictures = heat(file, tube, model=model, action=action)
+    film = path.suffix.lower() == ".mp4"
+    pictures = heat(file, tube, model=model, action=action, config=config, moments=None if film else SHEET_MOMENTS)
     with writing(path):
-        if path.suffix.lower() == ".mp4":
+        if film:
             step = (tube.end_s - tube.start_s) / max(1, len(tube) - 1)
             write_mp4(path, (picture for _, picture in pictures), fps=1 / step if step > 0 else 1)
         else:
+            looks = f"“{action}” looks"
+            if model.detector.config.class_queries == "shared":
+                looks = "the actor's map looks (this model has one map for all actions)"
             shown = list(pictures)
-            places = sorted({round(place * (len(shown) - 1) / (SHEET_MOMENTS - 1)) for place in range(SHEET_MOMENTS)})
-            chosen = [shown[place] for place in places]
-            title = f"actor {tube.actor}: where “{action}” looks"
-            sheet = contact_sheet([p for _, p in chosen], times_s=[t for t, _ in chosen], title=title, width=320)
+            title = f"actor {tube.actor}: where {looks}"
+            sheet = contact_sheet([p for _, p in shown], times_s=[t for t, _ in shown], title=title, width=320)
             write_jpeg(path, sheet)
     stderr().print(f"written: {path}", markup=False, soft_wrap=True)
 
