@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from trifocal.action import (
+    DetectReport,
     FrameDetections,
     Tube,
     action_spans,
@@ -94,3 +95,28 @@ def test_supervision_gets_actors_and_their_likeliest_action() -> None:
     assert found.class_id.tolist() == [1]
     assert found.data["class_name"].tolist() == ["walk"]
     assert found.confidence.tolist() == pytest.approx([0.8])
+
+
+def test_supervision_gets_tubes_with_their_actors() -> None:
+    report = DetectReport(
+        "v", (tube(2, walk=[0.2, 0.4, 0.8, 0.8], sit=[0.6, 0.5, 0.1, 0.1]), tube(7)), 120, 100, moments=4, end_s=1.5
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "OpenCV")
+        whole = to_supervision(report, classes=("sit", "walk"))
+        now = to_supervision(report, classes=("sit", "walk"), at_s=0.75)
+        gone = to_supervision(report, classes=("sit", "walk"), at_s=9.0)
+        alone = to_supervision(report.tubes[0], classes=("sit", "walk"))
+        with pytest.raises(InvalidInput, match="'walk' is none of the classes"):
+            to_supervision(report, classes=("sit",))
+        moment = FrameDetections(0.0, *(np.zeros(shape, np.float32) for shape in ((0, 4), 0, (0, 2))))
+        with pytest.raises(InvalidInput, match=r"at_s is 1\.0 beside one moment"):
+            to_supervision(moment, classes=("sit", "walk"), at_s=1.0)
+    assert whole.tracker_id.tolist() == [2] * 4 + [7] * 4
+    assert whole.class_id.tolist() == [0, 0, 1, 1] + [-1] * 4
+    assert whole.data["class_name"].tolist() == ["sit", "sit", "walk", "walk"] + [""] * 4
+    assert whole.data["time_s"].tolist() == [0.0, 0.5, 1.0, 1.5] * 2
+    assert now.xyxy.tolist() == [[16, 40, 36, 80]] * 2
+    assert now.confidence.tolist() == pytest.approx([0.6, 0.0])
+    assert len(gone) == 0
+    assert alone.tracker_id.tolist() == [2] * 4
