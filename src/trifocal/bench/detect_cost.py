@@ -1,8 +1,9 @@
 """What the detector costs on a CPU: seconds by part and peak memory, at the sizes that were published.
 
 `python -m trifocal.bench.detect_cost --out bench/detect_cost` runs each case in a process of its own, on one thread,
-with random weights, and writes one JSON. Seconds are the process's CPU time; the time of a 1024³ matrix product before
-and after says how fast the machine was at that moment, so figures of a busy machine can be compared.
+with random weights, and writes one JSON per precision and `--keep-above`, case by case. Cases that the same machine has
+measured before are left out, unless `--again`. Seconds are the process's CPU time; the time of a 1024³ matrix product
+before and after says how fast the machine was at that moment, so figures of a busy machine can be compared.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import nn
 
 from trifocal.action import Detector, preset
 
-__all__ = ["CASES", "main", "measure"]
+__all__ = ["CASES", "file_name", "main", "measure"]
 
 CASES: dict[str, tuple[str, int, int, float, float]] = {
     "vit-b 16x256x320": ("ava22-vit-b", 256, 320, 65.0, 1.6),
@@ -107,29 +108,51 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--case", choices=CASES, action="append", help="only these")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--keep-above", type=float)
+    parser.add_argument("--again", action="store_true", help="also cases that were measured before")
     parser.add_argument("--here", action="store_true", help="measure one case in this process and print it")
     given = parser.parse_args(arguments)
     cases = given.case or list(CASES)
     if given.here:
         print(json.dumps(measure(cases[0], bf16=given.bf16, keep_above=given.keep_above)))
         return 0
-    rows = []
-    for case in cases:
-        command = [sys.executable, "-m", "trifocal.bench.detect_cost", "--here", "--case", case]
-        command += ["--bf16"] * given.bf16
-        command += [] if given.keep_above is None else ["--keep-above", str(given.keep_above)]
-        # Threads are fixed before torch starts, so that CPU seconds are those of one thread.
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        sys.stderr.write(f"{case}: {rows[-1]['cpu_s']} s, {rows[-1]['peak_gb']} GB\n")
+    path = given.out / file_name(bf16=given.bf16, keep_above=given.keep_above)
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": 1}
+    machine["torch"] = str(torch.__version__)
+    rows = {} if given.again else _measured(path, machine)
     given.out.mkdir(parents=True, exist_ok=True)
-    name = "bf16.json" if given.bf16 else "float32.json"
-    text = json.dumps({"machine": {**machine, "torch": torch.__version__}, "rows": rows}, indent=2)
-    (given.out / name).write_text(text + "\n", encoding="utf-8")
+    for case in cases:
+        if case in rows:
+            sys.stderr.write(f"{case}: measured before\n")
+            continue
+        rows[case] = _in_own_process(case, bf16=given.bf16, keep_above=given.keep_above)
+        ordered = [rows[name] for name in CASES if name in rows]
+        path.write_text(json.dumps({"machine": machine, "rows": ordered}, indent=2) + "\n", encoding="utf-8")
+        sys.stderr.write(f"{case}: {rows[case]['cpu_s']} s, {rows[case]['peak_gb']} GB\n")
     return 0
+
+
+def file_name(*, bf16: bool, keep_above: float | None) -> str:
+    """What the results of these settings are called."""
+    return ("bf16" if bf16 else "float32") + ("" if keep_above is None else f"-keep-{keep_above:g}") + ".json"
+
+
+def _measured(path: Path, machine: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By case, what this machine measured before."""
+    if not path.is_file():
+        return {}
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return {row["case"]: row for row in stored["rows"]} if stored["machine"] == machine else {}
+
+
+def _in_own_process(case: str, *, bf16: bool, keep_above: float | None) -> dict[str, Any]:
+    command = [sys.executable, "-m", "trifocal.bench.detect_cost", "--here", "--case", case]
+    command += ["--bf16"] * bf16
+    command += [] if keep_above is None else ["--keep-above", str(keep_above)]
+    # Threads are fixed before torch starts, so that CPU seconds are those of one thread.
+    threads = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=threads)
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
 
 
 if __name__ == "__main__":

@@ -41,19 +41,35 @@ def _resident_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-def _frames(minutes: int) -> Iterator[npt.NDArray[np.uint8]]:
-    minute = list(render(compose(7, duration_s=60.0, size=SIZE, fps=FPS)))
-    return chain.from_iterable(repeat(minute, minutes))
+def _frames(minutes: float, piece_s: float, size: tuple[int, int]) -> Iterator[npt.NDArray[np.uint8]]:
+    piece = list(render(compose(7, duration_s=piece_s, size=size, fps=FPS)))
+    return chain.from_iterable(repeat(piece, round(minutes * 60 / piece_s)))
 
 
-def measure(folder: Path, *, minutes: int, model: ActionModel, every: int) -> dict[str, Any]:
+def measure(
+    folder: Path,
+    *,
+    minutes: float,
+    model: ActionModel,
+    every: int,
+    piece_s: float = 60.0,
+    size: tuple[int, int] = SIZE,
+) -> dict[str, Any]:
     """Watch a video of so many minutes.
+
+    Args:
+        folder: for the video.
+        minutes: how long it is.
+        model: what to watch with.
+        every: as `WatchConfig.every`.
+        piece_s: seconds that are drawn, and written over and over.
+        size: height and width.
 
     Returns:
         Resident megabytes after each tenth of it, seconds of CPU per minute of video, and whether a stream agreed.
     """
     path = folder / "long.mp4"
-    write_mp4(path, _frames(minutes), fps=FPS)
+    write_mp4(path, _frames(minutes, piece_s, size), fps=FPS)
     config = DetectConfig(watch=WatchConfig(every=every))
     noted: list[tuple[float, float]] = []
 
