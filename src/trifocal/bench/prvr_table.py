@@ -73,7 +73,8 @@ def table(folder: Path, name: str, *, says: Mapping[str, str]) -> str:
 def _line(run: str, row: str, many: Sequence[Mapping[str, Any]]) -> str:
     sums = [one["sum_r"] for one in many]
     first = many[0]
-    cells = [run, row, str(len(many)), f"{np.mean(sums):.1f} ({min(sums):.1f}–{max(sums):.1f})"]
+    spread = f" ({min(sums):.1f}–{max(sums):.1f})" if len(sums) > 1 else ""
+    cells = [run, row, str(len(many)), f"{np.mean(sums):.1f}{spread}"]
     if "collapse" not in first:
         return f"| {' | '.join([*cells, *[''] * (len(COLUMNS) - len(cells))])} |"
     figures = {
