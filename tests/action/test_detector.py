@@ -81,7 +81,8 @@ def test_places_stay_exact_in_half_precision(half: torch.dtype, sampling: Sampli
     centres = torch.rand(64, 3) * torch.tensor([55.0, 39.0, 3.0])
 
     def looked(way: Sampling) -> torch.Tensor:
-        return layer(queries, centres, layer.prepare(tokens, shapes, padding=None, sampling=way)).detach().float()
+        found: torch.Tensor = layer(queries, centres, layer.prepare(tokens, shapes, padding=None, sampling=way))
+        return found.detach().float()
 
     exact = looked("gather")
     with torch.autocast("cpu", half):

@@ -7,18 +7,39 @@ from pathlib import Path
 import pytest
 import torch
 
-from trifocal.action import Detector, DetectorConfig, VitConfig
+from trifocal.action import CsnConfig, Detector, DetectorConfig, ImageConfig, VitConfig
+from trifocal.action.backbones import image2d
 from trifocal.action.export import OUTPUTS, export_onnx, export_program
+from trifocal.backbones.efficientnet_lite0 import EfficientNetLite0, load_efficientnet_lite0
 
-SIZES = ((80, 112), (64, 96), (101, 90))
+SIZES = ((64, 96), (101, 90))
+FRAMES = 8
+BODIES: dict[str, VitConfig | CsnConfig | ImageConfig] = {
+    "vit": VitConfig(width=24, depth=1, heads=3),
+    "csn": CsnConfig(blocks=(1, 1, 1, 1)),
+    "image": ImageConfig(),
+}
+SLOW, WEIGHTS = pytest.mark.slow, pytest.mark.weights
+every_body = pytest.mark.parametrize(
+    ("body", "mode"),
+    [
+        ("vit", "keyframe"),
+        ("csn", "tube"),
+        pytest.param("image", "keyframe", marks=[WEIGHTS, SLOW]),
+        pytest.param("vit", "tube", marks=SLOW),
+        pytest.param("csn", "keyframe", marks=SLOW),
+        pytest.param("image", "tube", marks=[WEIGHTS, SLOW]),
+    ],
+)
 
 
-@pytest.fixture(scope="module")
-def model() -> Detector:
+def detector(body: str, mode: str) -> Detector:
+    """As it comes from its constructor: the image network has not been read."""
     torch.manual_seed(0)
     config = DetectorConfig(
-        backbone=VitConfig(width=24, depth=1, heads=3),
-        frames=4,
+        backbone=BODIES[body],
+        mode=mode,  # type: ignore[arg-type]
+        frames=FRAMES,
         classes=3,
         actors=2,
         width=32,
@@ -37,22 +58,40 @@ def outputs(model: Detector, clips: torch.Tensor) -> list[torch.Tensor]:
     return [getattr(out, name) for name in OUTPUTS]
 
 
-def test_program(model: Detector) -> None:
+@every_body
+def test_program(body: str, mode: str) -> None:
+    model = detector(body, mode)
     run = export_program(model, size=(80, 112)).module()
     for size in SIZES:
-        clips = torch.randn(1, 3, 4, *size)
+        clips = torch.randn(1, 3, FRAMES, *size)
         for found, expected in zip(run(clips), outputs(model, clips), strict=True):
             assert torch.allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.weights
+def test_the_image_network_is_read_before_it_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+
+    def loaded() -> EfficientNetLite0:
+        happened.append("read")
+        return load_efficientnet_lite0()
+
+    monkeypatch.setattr(image2d, "load_efficientnet_lite0", loaded)
+    monkeypatch.setattr(torch.export, "export", lambda *_, **__: happened.append("traced"))
+    export_program(detector("image", "keyframe"), size=(80, 112))
+    assert happened == ["read", "traced"]
+
+
+@every_body
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the exporter of torch warns about its own parts
-def test_onnx(model: Detector, tmp_path: Path) -> None:
+def test_onnx(body: str, mode: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
+    model = detector(body, mode)
     path = export_onnx(model, tmp_path / "detector.onnx", size=(80, 112))
     session = runtime.InferenceSession(str(path))
     for size in SIZES:
-        clips = torch.randn(1, 3, 4, *size)
+        clips = torch.randn(1, 3, FRAMES, *size)
         given = {session.get_inputs()[0].name: clips.numpy()}
         for found, expected in zip(session.run(None, given), outputs(model, clips), strict=True):
             assert torch.allclose(torch.from_numpy(found), expected, atol=1e-3)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from trifocal.action.backbones.image2d import ImageBody
 from trifocal.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -46,9 +47,14 @@ def export_program(model: Detector, *, size: tuple[int, int] = (128, 160)) -> Ex
 
     Returns:
         A program from clips (1, 3, T, H, W) to the three `OUTPUTS`.
+
+    Raises:
+        WeightsUnavailable: the image network's weights are neither cached nor to be had.
     """
     plain = _Plain(model).eval()
     clips = torch.zeros(1, 3, model.config.frames, *size, device=model.level_code.device)
+    if isinstance(model.body, ImageBody):
+        model.body.network(clips)  # its weights are read from files, which cannot be traced
     open_sides = {3: torch.export.Dim.AUTO, 4: torch.export.Dim.AUTO}
     before, model.encoder.sampling = model.encoder.sampling, "gather"
     try:
