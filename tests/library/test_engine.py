@@ -12,7 +12,7 @@ from trifocal.errors import InvalidInput, LibraryDamaged
 from trifocal.library import Library, VideoFilter
 from trifocal.library import search as search_module
 from trifocal.library.engine import Engine
-from trifocal.retrieval import StoreIndex
+from trifocal.retrieval import ExactIndex, StoreIndex
 from trifocal.retrieval.index import rows as rows_module
 from trifocal.retrieval.index import store as store_module
 
@@ -81,13 +81,13 @@ def test_coarse_codes(lab: Any, library: Library, codes: Any, monkeypatch: pytes
     assert list(folder.glob(f"{codes}-*.npy"))
     assert library.verify().ok
     read: list[Any] = []
-    coarse = search_module.ExactIndex.search
+    coarse = ExactIndex.search
 
     def watched(index: Any, *arguments: Any, **options: Any) -> Any:
         read.append(index._codes)
         return coarse(index, *arguments, **options)
 
-    monkeypatch.setattr(search_module.ExactIndex, "search", watched)
+    monkeypatch.setattr(ExactIndex, "search", watched)
     lab.video("new.mp4", seconds=3, seed=50)
     library.add(lab.home)
     assert len(library.find("x")) == 7  # grown from the one before, codes and all

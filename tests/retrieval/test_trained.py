@@ -131,7 +131,8 @@ def test_a_library_finds_by_it_at_the_right_place(trained: tuple[Path, Path], tm
                 np.testing.assert_allclose((one.start_s, one.end_s), moment, atol=0.3)  # a frame is half a second
         tokens = library.tokens(library.videos()[0].id)
         assert tokens is not None
-        assert (tokens.rows.dtype, tokens.rows.shape) == (np.int8, (12, 16))
+        assert tokens.rows.dtype == np.int8
+        assert tokens.rows.shape == (12, 16)
         for change in ({"prototypes": 8}, {"prototype_method": "uniform"}):
             with pytest.raises(InvalidInput, match="makes its own prototypes"):
                 library.reindex(settings=replace(kept, **change))

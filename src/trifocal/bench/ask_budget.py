@@ -49,7 +49,8 @@ def _conditions(methods: Sequence[str], budgets: Sequence[float]) -> dict[str, t
     out: dict[str, tuple[str, float, MergeConfig | None]] = {FULL: (FULL, 1.0, None), NONE: (NONE, 0.0, None)}
     for budget in budgets:
         for method in methods:
-            out[f"{method} {budget:g}"] = (method, budget, configure(method, budget=budget, **OPTIONS.get(method, {})))
+            options: dict[str, Any] = {"budget": budget, **OPTIONS.get(method, {})}
+            out[f"{method} {budget:g}"] = (method, budget, configure(method, **options))
     return out
 
 
