@@ -3,7 +3,7 @@
 Fast attention kernels do not give their weights, and switching a model to slow attention changes it for everybody who
 uses it. So the weights are computed again, for the few positions and layers that matter, from the inputs of those
 layers and the keys that are in the cache anyway. The rule of `Evidence` is in `frame_shares`. Measured on six clips
-shuffled to one video, the right frame came first in 67 % of 54 questions (chance 17 %); attention of the answer's
+shuffled to one video, the right frame came first in 38 of 54 questions (chance 17 %); attention of the answer's
 tokens, and attention not compared with a neutral question's, did no better than chance or half as well.
 """
 
