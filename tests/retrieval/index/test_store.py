@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from trifocal.errors import InvalidInput, LibraryDamaged, MissingExtra
-from trifocal.retrieval import IndexItem, Prototypes, StoreIndex, VideoFilter
+from trifocal.retrieval import IndexItem, Prototypes, StoreIndex, VideoFacts, VideoFilter
 from trifocal.retrieval.index import store as store_module
 from trifocal.retrieval.index.erasing import hide_and_loosen
 from trifocal.retrieval.index.rows import admitted, named
@@ -35,7 +35,8 @@ def clustered(videos: int, *, k: int = 8, dim: int = 32) -> list[IndexItem]:
         rows = centres[rng.integers(0, 40, k)] + rng.normal(scale=0.5, size=(k, dim))
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         spans = np.stack([np.arange(k), np.arange(k) + 1], axis=1).astype(np.float32)
-        items.append(IndexItem(f"v{number:05d}", Prototypes(vectors=rows.astype(np.float16), spans_s=spans)))
+        prototypes = Prototypes(vectors=rows.astype(np.float16), spans_s=spans)
+        items.append(IndexItem(f"v{number:05d}", prototypes, VideoFacts(folder="/a" if number % 10 else "/b")))
     return items
 
 
@@ -69,6 +70,9 @@ def test_the_search_index(tmp_path: Path, query: Query, monkeypatch: pytest.Monk
         exact = {moment.video: moment for moment in index.search(one, top=500, exact=True)}
         for moment in index.search(one):  # whatever is found has its exact score and span
             assert moment == exact[moment.video]
+    for narrowed in ({"where": VideoFilter(folder="/b")}, {"videos": [item.video for item in items[::10]]}):
+        for one in queries[:5]:  # little is left, and nothing of it is missed
+            assert index.search(one, probes=1, **narrowed) == index.search(one, exact=True, **narrowed)
     assert index.search(queries[0], where=VideoFilter(folder="/nowhere")) == []
     index.remove([items[3].video])
     index.purge()
@@ -110,7 +114,7 @@ def test_what_is_no_index_is_said(tmp_path: Path, lancedb: Any, item: MakeItem) 
         StoreIndex.create(tmp_path / "store", encoder="e", dim=16)
     for options in ({"encoder": "", "dim": 16}, {"encoder": "e", "dim": 0}):
         with pytest.raises(InvalidInput):
-            StoreIndex.create(tmp_path / "new", **options)  # type: ignore[arg-type]
+            StoreIndex.create(tmp_path / "new", **options)
     index.add([item(4)])
     index._table.delete("k = 1")
     with pytest.raises(LibraryDamaged, match="not complete"):

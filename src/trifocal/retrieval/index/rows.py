@@ -9,6 +9,7 @@ The schema's metadata names the encoder, the width and the version of this layou
 from __future__ import annotations
 
 import json
+import math
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -160,12 +161,18 @@ class Names:
     Args:
         chosen: these alone; None for all.
         without: but not these.
+
+    Attributes:
+        chosen: how many are named; infinite for all.
+        some: whether anything is narrowed.
+        few: whether the names fit into a condition that is quick to read.
     """
 
     def __init__(self, chosen: set[str] | None, without: frozenset[str]) -> None:
         """Nothing is written out before it is asked for."""
         self._chosen, self._without = chosen, without
         self.some = chosen is not None or bool(without)
+        self.chosen = math.inf if chosen is None else len(chosen)
         self.few = len(without if chosen is None else chosen) <= _NAMES_IN_A_CONDITION
 
     @property

@@ -65,6 +65,9 @@ _RESCORED_PER_TOP = 2
 _NAMES_AT_ONCE = 1000
 # Rows that are looked through for those of many videos; beyond, the names become a condition.
 _ROWS_AT_MOST = 50_000
+# What a filter or a list of names leaves is compared whole up to here: the search index, which was made for all, reads
+# too little of it to find the best.
+_ROWS_COMPARED, _NAMES_COMPARED = 200_000, 3_000
 
 
 class StoreIndex:
@@ -429,10 +432,15 @@ class StoreIndex:
 
         Few names are a condition of the query. Many would make it slow to read, so the best rows of all videos are
         fetched and those of others passed over; only when that takes too many rows are the names a condition after all.
+        Where a filter or the names leave little, it is compared whole.
         """
         partitions, needed = self.partitions(), _RESCORED_PER_TOP * top
         limit = max(_ROWS_AT_LEAST, _ROWS_PER_TOP * top)
         by_condition, exact = names.few, exact or partitions is None
+        if not exact and names.chosen <= _NAMES_COMPARED:
+            exact = by_condition = True
+        elif not exact and condition:
+            exact = self._table.count_rows(condition) <= _ROWS_COMPARED
         while True:
             search = self._table.search(vector, vector_column_name="vector").distance_type("dot").limit(limit)
             if exact:
