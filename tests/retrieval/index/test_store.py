@@ -114,7 +114,7 @@ def test_what_is_no_index_is_said(tmp_path: Path, lancedb: Any, item: MakeItem) 
         StoreIndex.create(tmp_path / "store", encoder="e", dim=16)
     for options in ({"encoder": "", "dim": 16}, {"encoder": "e", "dim": 0}):
         with pytest.raises(InvalidInput):
-            StoreIndex.create(tmp_path / "new", **options)
+            StoreIndex.create(tmp_path / "new", **options)  # type: ignore[arg-type]
     index.add([item(4)])
     index._table.delete("k = 1")
     with pytest.raises(LibraryDamaged, match="not complete"):
