@@ -55,7 +55,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         images = draw.integers(0, 256, (seconds, 6, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2).repeat(2, 0)
         write_mp4(folder / "videos" / f"{name}.mp4", images, fps=2.0)
     rows = [
-        {"video": f"{name}.mp4", "type": kind, "text": f"{kind}?", "answer": "a dog", "choices": ["a car", "a dog"]}
+        {"video": f"{name}.mp4", "type": kind, "question": f"{kind}?", "answer": "a dog", "choices": ["a car", "a dog"]}
         for name in ("long", "short")
         for kind in ("what", "who")
     ]

@@ -12,6 +12,7 @@ import pytest
 
 from trifocal.chat.evaluation import BENCHMARKS, Item, read_benchmark
 from trifocal.errors import InvalidInput
+from trifocal.playground import make_collection
 
 OPTIONS = ["a red car", "a dog", "nothing", "two men"]
 
@@ -89,7 +90,7 @@ def egoschema(folder: Path) -> Path:
 
 
 def playground(folder: Path) -> Path:
-    row = {"video": "v1.mp4", "type": "what", "text": "What runs?", "answer": "a dog", "choices": OPTIONS}
+    row = {"video": "v1.mp4", "type": "what", "question": "What runs?", "answer": "a dog", "choices": OPTIONS}
     path = folder / "questions.jsonl"
     path.write_text(json.dumps(row) + "\n")
     return path
@@ -128,6 +129,15 @@ def test_a_published_file_is_read(name: str, tmp_path: Path, videos: Path) -> No
         assert item.answer == 1
     if name == "vnbench":
         assert len({item.group for item in items}) == 1
+
+
+def test_what_the_playground_writes_is_read(tmp_path: Path) -> None:
+    make_collection(tmp_path, count=1, seed=3, duration_s=(3.0, 4.0), size=(96, 128), fps=4.0)
+    items = read_benchmark("playground", tmp_path, videos=tmp_path)
+    assert len(items) == len((tmp_path / "questions.jsonl").read_text().splitlines()) > 2
+    assert all(
+        item.video.is_file() and item.question.strip() and 0 <= item.answer < len(item.options) for item in items
+    )
 
 
 def test_parquet_is_read_too(tmp_path: Path, videos: Path) -> None:

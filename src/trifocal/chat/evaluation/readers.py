@@ -181,7 +181,7 @@ def _playground(path: Path, videos: Path) -> Rows:
         return Item(
             id=str(number),
             video=_find(videos, str(entry["video"])),
-            question=str(entry["text"]),
+            question=str(entry["question"]),
             options=options,
             answer=_answer(entry["answer"], options),
             kind=str(entry["type"]),
