@@ -47,8 +47,8 @@ def test_a_film_of_a_merge_by_thresholds(run: Run, clips: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--budget", "much"), "budget is much"),
-        (("--budget", "0"), "budget is 0"),
+        (("--budget", "much"), "--budget is 'much'"),
+        (("--budget", "0"), "--budget is '0'"),
         (("--method", "nope"), "method is 'nope'"),
         (("--method", "tome", "--spatial", "0.8"), "tome has no option spatial_threshold"),
         (("--out", "picture.gif"), "picture.gif ends in none of .jpg"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trifocal.cli.model_options import budget_of
 from trifocal.cli.output import Format, FormatOption, print_json, stdout, writing
 from trifocal.errors import InvalidInput
 
@@ -88,10 +89,7 @@ def _config(method: str, *, budget: str | None, spatial: float | None, temporal:
     if temporal is not None:
         options["temporal_threshold"] = temporal
     if budget is not None:
-        try:
-            options["budget"] = int(budget) if budget.isdecimal() else float(budget)
-        except ValueError as error:
-            raise InvalidInput(f"the budget is {budget}", remedy="Give a share (0.3) or a count (400).") from error
+        options["budget"] = budget_of(budget)
     elif not options:
         options["budget"] = 0.3
     return configure(method, **options)

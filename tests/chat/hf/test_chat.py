@@ -236,3 +236,11 @@ def test_closing_takes_everything_off_the_model(
 
 def test_opened_videos_are_of_the_public_kind(make_chat: Callable[..., HFChat], frames: Frames) -> None:
     assert isinstance(make_chat("internvl").open(frames), OpenHFVideo)
+
+
+def test_a_method_that_looks_at_the_question_is_refused_before_a_video_is_read(
+    make_chat: Callable[..., HFChat], make_model: Callable[[str], Any]
+) -> None:
+    with pytest.raises(InvalidInput, match="fastv keeps what one question attends to"):
+        make_chat("qwen2_vl", method="fastv", budget=0.5)
+    assert make_chat("qwen2_vl", method="sttm", budget=0.5).engine.handle is not None  # nothing was left attached

@@ -22,6 +22,7 @@ from trifocal.chat.hf import load as loading
 from trifocal.chat.hf.chat import HFChat
 from trifocal.chat.hf.config import HFChatConfig
 from trifocal.chat.hf.load import fingerprint, load_hf_model
+from trifocal.chat.hooks.attach import text_model_of
 from trifocal.chat.prefix import PrefixStore
 from trifocal.errors import InvalidInput, MissingExtra, ModelError, WeightsUnavailable
 from trifocal.video import Frames
@@ -102,13 +103,43 @@ def test_positions_are_not_scaled_twice(folder: Path, tmp_path: Path) -> None:
 
 
 def test_layers_can_be_spread(folder: Path, frames: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("accelerate")
+    spreading = pytest.importorskip("accelerate")
     spread = load_chat(folder, device_map={"": "cpu"}, method="sttm", budget=0.5)
+    assert isinstance(spread, HFChat)
+    # Every module's forward is wrapped, as over several devices.
+    spreading.dispatch_model(spread.engine.model, {"": "cpu"}, force_hooks=True)
     expected = load_chat(folder, method="sttm", budget=0.5).ask(frames, "What is it?")
-    assert spread.ask(frames, "What is it?").text == expected.text
+    answer = spread.ask(frames, "What is it?")
+    assert (answer.text, answer.evidence) == (expected.text, expected.evidence)
     monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="device_map needs the package accelerate"):
         load_hf_model(folder, device_map="auto")
+
+
+def test_keys_and_values_are_kept_where_each_layer_is(folder: Path) -> None:
+    spreading = pytest.importorskip("accelerate")
+    chat = load_chat(folder)
+    assert isinstance(chat, HFChat)
+    layers = text_model_of(chat.engine.model).layers
+    assert chat.engine.layer_devices == (torch.device("cpu"),) * 4
+    assert isinstance(layers, torch.nn.ModuleList)
+    layers[2].to("meta")
+    # What is kept elsewhere until it is needed computes where its hook says.
+    layers[3].to("meta")
+    spreading.hooks.add_hook_to_module(layers[3], spreading.hooks.AlignDevicesHook(execution_device="cpu"))
+    assert [place.type for place in chat.engine.layer_devices] == ["cpu", "cpu", "meta", "cpu"]
+
+
+def test_the_tokenizer_brings_its_template_and_a_family_its_own(folder: Path, tmp_path: Path) -> None:
+    other = copied(folder, tmp_path / "template")
+    written = (
+        "{% for m in messages %}<|vision_start|><|video_pad|><|vision_end|>{{ m['content'][1]['text'] }}{% endfor %}"
+    )
+    (other / "chat_template.jinja").write_text(written)
+    model = load_hf_model(other)
+    assert model.tokenizer.chat_template == written
+    assert model.chat_template is None
+    assert model.chat().prompt.question("Why?")[1] == []
 
 
 def test_a_number_format_that_is_none(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -95,3 +96,14 @@ def test_a_sliding_window_is_refused() -> None:
     cache.layers.append(layer)
     with pytest.raises(InvalidInput, match="sliding window"):
         PrefixEntry.of(cache, length=5)
+
+
+def test_each_layer_goes_where_the_model_has_it(make_entry: Callable[..., PrefixEntry]) -> None:
+    entry, cpu, elsewhere = make_entry(), torch.device("cpu"), torch.device("meta")
+    assert entry.to(cpu, layers=[cpu, cpu]).layers[1][0] is entry.layers[1][0]
+    moved = entry.to(cpu, layers=[cpu, elsewhere])
+    assert [(keys.device, values.device) for keys, values in moved.layers] == [(cpu, cpu), (elsewhere, elsewhere)]
+    assert moved.layers[0][0] is entry.layers[0][0]
+    assert {tensor.device for tensor in moved.extra.values()} == {cpu}
+    assert (moved.length, moved.facts) == (entry.length, entry.facts)
+    assert {tensor.device for tensor in entry.to(elsewhere, layers=[cpu, cpu]).extra.values()} == {elsewhere}

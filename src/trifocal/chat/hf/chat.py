@@ -59,7 +59,7 @@ class HFChat(VideoChat):
 
     Raises:
         ModelError: the model is not supported, or its template has no place for a video.
-        InvalidInput: an option cannot be used.
+        InvalidInput: an option cannot be used, such as a method that looks at the question.
     """
 
     caveat = CAVEAT
@@ -112,7 +112,8 @@ class HFChat(VideoChat):
 
         entry, _ = self.store.get_or_make(self.key(video), make)
         name = "frames" if isinstance(video, Frames) else str(video)
-        return OpenHFVideo(self, entry.to(self.engine.device), name=name, paid=paid[0] if paid else None)
+        entry = entry.to(self.engine.device, layers=self.engine.layer_devices)
+        return OpenHFVideo(self, entry, name=name, paid=paid[0] if paid else None)
 
     def key(self, video: str | Path | Frames) -> PrefixKey:
         """What the prefix of a video is kept under; reads the whole file.

@@ -43,7 +43,8 @@ class Engine:
         options: of the method and of `trifocal.accelerate`.
 
     Raises:
-        InvalidInput: there are options and no method, or one cannot be used.
+        InvalidInput: there are options and no method, one cannot be used, or the method looks at the question, which is
+            not there yet when the video is read.
 
     Attributes:
         handle: of the merging; None for none.
@@ -67,13 +68,21 @@ class Engine:
         self.handle: Accelerated | None = (
             None if method is None else accelerate(model, method=method, layer=layer, **options)
         )
+        if self.handle is not None and self.handle.config.query_aware:
+            self.handle.remove()
+            raise InvalidInput(
+                f"{self.handle.config.method} keeps what one question attends to, and a video is read once for all",
+                remedy="Use a method that does not look at the question, such as sttm; or trifocal.accelerate, with "
+                "the question in each prompt.",
+            )
         self._layer = layer
         self._compat = str(options.get("compat", "default"))
         layers: Any = text_model_of(model).layers
-        deepest = len(layers) - 1
+        self._layers = tuple(layers)
+        deepest = len(self._layers) - 1
         first = 0 if self.handle is None else layer
         self.evidence_layer = max(min(first, deepest), min(deepest, round(evidence_depth * deepest)))
-        self.probe = AttentionProbe(layers[self.evidence_layer].self_attn)
+        self.probe = AttentionProbe(self._layers[self.evidence_layer].self_attn)
 
     def close(self) -> None:
         """Take everything off the model again."""
@@ -86,6 +95,11 @@ class Engine:
         """Where the model is."""
         device: torch.device = self.model.device
         return device
+
+    @property
+    def layer_devices(self) -> tuple[torch.device, ...]:
+        """Where each layer computes, and its keys and values are; not all the same where a model is spread."""
+        return tuple(_device_of(layer, default=self.device) for layer in self._layers)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -203,3 +217,11 @@ class Engine:
         tensors = {name.removeprefix(_MERGED): value for name, value in entry.extra.items() if name.startswith(_MERGED)}
         restore_merged(cache, layer=self._layer, tensors=tensors)
         return cache
+
+
+def _device_of(layer: torch.nn.Module, *, default: torch.device) -> torch.device:
+    """Where a layer computes: what `accelerate` has noted of it, else where its weights are."""
+    place = getattr(getattr(layer, "_hf_hook", None), "execution_device", None)
+    if place is not None:
+        return torch.empty(0, device=place).device
+    return next((parameter.device for parameter in layer.parameters()), default)

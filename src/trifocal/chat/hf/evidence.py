@@ -161,7 +161,8 @@ def _weights(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
     future = places[None] > before + torch.arange(count, device=states.device)[:, None]  # (N, S)
     mask = torch.zeros(future.shape, dtype=states.dtype, device=states.device)
     given["attention_mask"] = mask.masked_fill(future, torch.finfo(states.dtype).min)[None, None]
-    weights: torch.Tensor = eager.forward(*args, **given)[1]
+    # Of the class: on the instance `accelerate` may have put one that is bound to the original.
+    weights: torch.Tensor = type(module).forward(eager, *args, **given)[1]
     return weights[0].float().mean(0)
 
 

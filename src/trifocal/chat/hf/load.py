@@ -156,7 +156,7 @@ def load_hf_model(
         dtype: number format of the weights; None for the one they are saved in, with bfloat16 in place of float16 on a
             CPU, which computes in it many times faster.
         device_map: spread the layers, such as "auto" over all GPUs; `device` is then without effect. Needs the package
-            `accelerate`.
+            `accelerate` (the extra `spread`).
         rope_factor: divide the rotations by this, so that so many times the positions are told apart; 2 is the paper's
             for 180 frames of LLaVA-Video (linear scaling).
         context: how many tokens a prompt may have, where the published number of positions is not the bound that is
@@ -177,18 +177,16 @@ def load_hf_model(
     if context is not None and context < 1:
         raise InvalidInput(f"context is {context}", remedy="Give a number of tokens.")
     if device_map is not None and find_spec("accelerate") is None:
-        raise MissingExtra("device_map needs the package accelerate", remedy="pip install accelerate")
+        raise MissingExtra("device_map needs the package accelerate", remedy="pip install 'trifocal[spread]'")
     place = _Place(dtype=dtype, device_map=device_map, rope_factor=rope_factor)
     folder = weights.fetch(reference, offline=offline)
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json", remedy="Give the folder of a Hugging Face model.")
-    template: str | None
+    template: str | None = None  # of the tokenizer, or of the family where that has none for videos
     if _model_type(folder) == LLAVA_VIDEO:
         model, tokenizer, settings, template = _llava_video(folder, place=place)
     else:
         model, tokenizer = _published(reference, folder, place=place)
-        written = folder / "chat_template.jinja"
-        template = written.read_text(encoding="utf-8") if written.is_file() else None
         settings = read_settings(folder)
     if device_map is None:
         if dtype is None and device == "cpu" and model.dtype == torch.float16:

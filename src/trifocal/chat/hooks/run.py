@@ -139,7 +139,8 @@ class Run:
     def _begin(self, hidden: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
         cache: Cache | None = options.get("past_key_values")
         memory = merged_layer(cache, self.plan.layer)
-        rotation: Rotation = options["position_embeddings"]
+        cosines, sines = options["position_embeddings"]
+        rotation: Rotation = (cosines.to(hidden.device), sines.to(hidden.device))
         ids = self.position_ids.to(hidden.device)
         if memory is not None and memory.shift is not None:
             ids = ids - memory.shift.to(ids.device)[:, None]

@@ -7,15 +7,14 @@ layer makes a new tensor, so a fork costs nothing until it is used and leaves th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
+    import torch
     from transformers import DynamicCache
 
 __all__ = ["PrefixEntry"]
@@ -99,15 +98,15 @@ class PrefixEntry:
             cache.layers.append(layer)
         return cache
 
-    def to(self, device: torch.device | str) -> PrefixEntry:
-        """The same on a device; itself where it is there already."""
-        place = torch.empty(0, device=device).device
-        tensors = [*(part for layer in self.layers for part in layer), *self.extra.values()]
-        if all(tensor.device == place for tensor in tensors):
-            return self
-        return PrefixEntry(
-            layers=tuple((keys.to(device), values.to(device)) for keys, values in self.layers),
-            length=self.length,
-            extra={name: tensor.to(device) for name, tensor in self.extra.items()},
-            facts=self.facts,
+    def to(self, device: torch.device, *, layers: Sequence[torch.device]) -> PrefixEntry:
+        """The same where a model needs it; tensors that are there already are shared.
+
+        Args:
+            device: for the other tensors.
+            layers: for the keys and values of each layer, as a model over several devices has them.
+        """
+        pairs = tuple(
+            (keys.to(place), values.to(place)) for (keys, values), place in zip(self.layers, layers, strict=True)
         )
+        extra = {name: tensor.to(device) for name, tensor in self.extra.items()}
+        return replace(self, layers=pairs, extra=extra)
