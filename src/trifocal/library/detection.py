@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trifocal.errors import InvalidInput, VideoError, VideoNotFound
-from trifocal.library import contents
+from trifocal.library import account, contents
 from trifocal.library.lookup import find_video
 from trifocal.library.records import AddFailure, Detection, DetectProgress
 from trifocal.library.scan import as_failure, scan, still_the_same
@@ -68,7 +68,7 @@ def detect_videos(
     """Look at videos, all or the named ones; see `Library.detect`."""
     with session.catalogue.read() as connection:
         if names is None:
-            videos = [record.id for record in contents.video_records(connection)]
+            videos = [record.id for record in account.video_records(connection)]
         else:
             videos = list(dict.fromkeys(find_video(connection, name) for name in names))
         rows = contents.file_rows(connection)

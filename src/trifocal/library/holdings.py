@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trifocal.video
 from trifocal.errors import EncoderMismatch, LibraryDamaged, VideoNotFound
-from trifocal.library import contents, tubes
+from trifocal.library import account, contents, tubes
 from trifocal.library.ingest import QUARANTINE_AFTER
 from trifocal.library.log import IngestLog
 from trifocal.library.lookup import find_video
@@ -97,7 +97,7 @@ class Holdings:
     def videos(self) -> list[VideoRecord]:
         """All videos, by path; those whose files are gone have the state `missing`."""
         with self._catalogue.read() as connection:
-            return contents.video_records(connection)
+            return account.video_records(connection)
 
     def video(self, name: str | os.PathLike[str]) -> VideoRecord:
         """One video, by its id, the start of its id (three characters at least), or the path of one of its files.
@@ -106,7 +106,7 @@ class Holdings:
             NotInLibrary: none, or several, go by that name.
         """
         with self._catalogue.read() as connection:
-            return contents.video_records(connection, [find_video(connection, name)])[0]
+            return account.video_records(connection, [find_video(connection, name)])[0]
 
     def prototypes(self, name: str | os.PathLike[str]) -> Prototypes:
         """A video's prototypes: float16 (K, D) unit vectors and float32 (K, 2) spans in seconds.
@@ -233,12 +233,12 @@ class Holdings:
     def status(self) -> LibraryStatus:
         """The library at a glance."""
         with self._catalogue.read() as connection:
-            return contents.status(connection, encoder=self.encoder_identity.id, quarantine=QUARANTINE_AFTER)
+            return account.status(connection, encoder=self.encoder_identity.id, quarantine=QUARANTINE_AFTER)
 
     def failures(self) -> list[AddFailure]:
         """The files that cannot be used, and those interrupted so often that they are left alone; by path."""
         with self._catalogue.read() as connection:
-            return contents.failures(connection, quarantine=QUARANTINE_AFTER)
+            return account.failures(connection, quarantine=QUARANTINE_AFTER)
 
     def roots(self) -> list[str]:
         """The folders and files that were given to `add`; only what lies in them is ever opened."""
@@ -248,7 +248,7 @@ class Holdings:
     def dump(self) -> str:
         """The contents as sorted JSON, without times of day: equal for libraries that hold the same."""
         with self._catalogue.read() as connection:
-            return contents.dump(connection, settings=self.settings, encoder=self.encoder_identity)
+            return account.dump(connection, settings=self.settings, encoder=self.encoder_identity)
 
     def encoder(self) -> FrameTextEncoder:
         """The encoder that made the library, loaded at the first call.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trifocal.errors import LibraryError, VideoError, VideoLimitExceeded, VideoNotFound
-from trifocal.library import contents
+from trifocal.library import account, contents
 from trifocal.library.plan import IngestTask, Plan, SeenFile, make_plan
 from trifocal.library.records import AddFailure, AddReport, FileChange, StageTimes
 from trifocal.library.scan import Scan, as_failure, is_under, on_disk, scan, still_the_same
@@ -260,7 +260,7 @@ class Ingest:
         if not options.retry_failed:
             for task in (task for task in again if attempts[task.sha256] >= QUARANTINE_AFTER):
                 self._tally.skipped += [
-                    contents.quarantined(file.path, times=attempts[task.sha256]) for file in task.files
+                    account.quarantined(file.path, times=attempts[task.sha256]) for file in task.files
                 ]
             again = [task for task in again if attempts[task.sha256] < QUARANTINE_AFTER]
         again.sort(key=lambda task: (attempts[task.sha256], task.path))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trifocal._version import __version__
 from trifocal.errors import InvalidInput, LibraryError
-from trifocal.library import contents
+from trifocal.library import account, contents
 from trifocal.library.ingest import QUARANTINE_AFTER
 from trifocal.library.plan import IngestTask
 from trifocal.library.records import AddFailure
@@ -162,7 +162,7 @@ def _tasks(session: Session, failed: list[AddFailure]) -> Iterator[tuple[str, In
         own = [file for file in files if file.video == row["id"]]
         present = scan([file.path for file in own]).files if own else {}
         if row["sha256"] in often and own:
-            failed.append(contents.quarantined(own[0].path, times=often[row["sha256"]]))
+            failed.append(account.quarantined(own[0].path, times=often[row["sha256"]]))
             continue
         here = [present[file.path] for file in own if file.path in present and file.looks_like(present[file.path])]
         found = here[0] if here else None

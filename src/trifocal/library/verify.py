@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trifocal.errors import InvalidInput, LibraryDamaged, VideoError
-from trifocal.library import contents
+from trifocal.library import account, contents
 from trifocal.library.ingest import QUARANTINE_AFTER
 from trifocal.library.salvage import SALVAGE
 from trifocal.library.scan import is_under, on_disk
@@ -120,7 +120,7 @@ def verify(
         ).fetchall()
         roots = [str(row["path"]) for row in connection.execute("SELECT path FROM roots")]
         pending = [str(row["video"]) for row in connection.execute("SELECT video FROM deletions")]
-        failures = contents.failures(connection, quarantine=QUARANTINE_AFTER)
+        failures = account.failures(connection, quarantine=QUARANTINE_AFTER)
         begun = contents.pending_revision(connection)
         salvaged = json.loads(contents.get_meta(connection, SALVAGE) or "[]")
         parts = {row["id"]: _parts(connection, row["id"]) for row in videos}
