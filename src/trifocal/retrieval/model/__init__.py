@@ -1,8 +1,8 @@
 """The trained retriever: its configuration and presets, its batches, and the model.
 
 In order of reading: `config` and `presets`, `batch`, `windows` (clip tokens by prefix sums), `encoders`, `tokens`, the
-generators (`attention`, the paper's; `merged`; `coverage`), `heads` (training only), `timing` (where a prototype
-looks), `retriever`, `closed_form` (a start without steps), `saving`.
+generators (`attention`, the paper's; `merged`; `coverage`), `heads` (training only), `network`, `timing` (where a
+prototype looks), `retriever` (the network in use), `closed_form` (a start without steps), `saving`.
 """
 
 from __future__ import annotations
