@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -164,3 +166,36 @@ def test_coverage_of_what_stands_still_or_cancels_out() -> None:
         )
         <= 600
     )
+
+
+def test_coverage_takes_the_longest_of_equals_then_the_earliest() -> None:
+    """Two scenes of one picture each: after the whole, any window within either scene gains the same."""
+    rows = unit(np.repeat(np.eye(2), 16, axis=0))
+    for k, expected in ((1, [(0, 31)]), (2, [(0, 15), (0, 31)]), (3, [(0, 15), (0, 31), (16, 31)])):
+        _, first, last = cover_windows(rows, k)
+        assert list(zip(first.tolist(), last.tolist(), strict=True)) == expected
+
+
+def test_coverage_of_a_few_frames_keeps_them(units: Callable[..., NDArray[np.float32]]) -> None:
+    for count in (1, 2, 3):
+        rows = units(count, 8)
+        built = build_prototypes(rows, times_s=np.arange(count) + 0.5, end_s=float(count), k=32, method="coverage")
+        np.testing.assert_allclose(built.vectors.astype(np.float32), rows, atol=1e-3)
+        assert built.spans_s.tolist() == [[float(i), i + 1.0] for i in range(count)]
+        one = build_prototypes(rows, times_s=np.arange(count) + 0.5, end_s=float(count), k=1, method="coverage")
+        assert len(one) == 1
+
+
+def test_coverage_of_a_long_video_takes_memory_by_its_frames_alone() -> None:
+    """Once over the frames: 20,000 frames of their own similarities would be 3.2 GB."""
+    rows = unit(np.random.default_rng(0).normal(size=(20_000, 16)))
+    tracemalloc.start()
+    try:
+        vectors, first, last = cover_windows(rows, 32)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * rows.nbytes + 4e6
+    assert vectors.shape == (32, 16)
+    assert (first < last).all()
+    assert last.max() < 20_000

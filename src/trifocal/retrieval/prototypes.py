@@ -116,8 +116,11 @@ def build_prototypes(
     prototype is that frame itself; its time is the run of frames around it that are more like it than any other.
     `uniform`: segment j takes the frames ⌊jT/k⌋ to ⌊(j+1)T/k⌋ − 1.
     `coverage`: the video is averaged to max(32, k) uniform runs; of their windows, 1, 2, 3, 4, 6, 8, … runs long, those
-    are chosen greedily that make Σ_v (1/length of v) · max over chosen s of cos(v, s) large (facility location). They
-    may overlap, and are fewer than `k` when all windows are covered.
+    are chosen greedily that make Σ_v (1/length of v) · max over chosen s of cos(v, s) large (facility location); of
+    equal gains, compared after rounding to nine decimals, the longest window, then the earliest. They may overlap, and
+    are fewer than `k` when all windows are covered. The frames are read once, O(T); time and memory of the choice
+    depend on `k` alone, by the square of max(1024, k) windows at most. No window is shorter than a run, so a scene that
+    is short beside T / max(32, k) frames is averaged with what surrounds it.
 
     Args:
         features: (T, D), a row per frame, any length but zero; unit vectors are expected, others are normalised.

@@ -43,9 +43,11 @@ def cover_windows(rows: NDArray[np.float32], k: int) -> Chosen:
     count = min(len(rows), max(_RUNS, k))
     cuts = np.arange(count + 1) * len(rows) // count  # (M + 1,), the first frame of each run
     spans = _windows(count)  # (V, 2), in runs, longest first
-    total = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0, dtype=np.float64)])
+    # Summed by run first: memory grows with the runs and not with the frames.
+    runs = np.add.reduceat(rows, cuts[:-1], axis=0, dtype=np.float64)  # (M, D)
+    total = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(runs, axis=0)])
     begin, end = cuts[spans[:, 0]], cuts[spans[:, 1]]
-    means = (total[end] - total[begin]) / (end - begin)[:, None]
+    means = (total[spans[:, 1]] - total[spans[:, 0]]) / (end - begin)[:, None]
     lengths = np.linalg.norm(means, axis=1)
     lost = lengths < _NO_DIRECTION  # the frames cancel out: the one in the middle stands for them
     means[lost] = rows[(begin + end) // 2][lost]
@@ -68,17 +70,26 @@ def _windows(count: int) -> NDArray[np.int64]:
 
 
 def _greedy(alike: NDArray[np.float64], weights: NDArray[np.float64], k: int) -> list[int]:
-    """Facility location: places of at most `k` candidates, in the order of choice."""
+    """Facility location: places of at most `k` candidates, in the order of choice; `alike` is symmetric.
+
+    A choice changes the gains of others by the candidates that it covers better than before alone, which soon are few.
+    """
     share = weights / weights.sum()
     covered = np.full(len(alike), -1.0)
     free = np.ones(len(alike), dtype=bool)
+    gains = np.maximum(alike - covered, 0.0) @ share
     chosen: list[int] = []
     while len(chosen) < min(k, len(alike)):
-        gain = np.where(free, np.round(np.maximum(alike - covered, 0.0) @ share, _DECIMALS), -1.0)
-        best = int(np.argmax(gain))
-        if gain[best] <= 0:
+        open_gains = np.where(free, np.round(gains, _DECIMALS), -1.0)
+        best = int(np.argmax(open_gains))
+        if open_gains[best] <= 0:
             break
         chosen.append(best)
         free[best] = False
-        covered = np.maximum(covered, alike[best])
+        better = np.flatnonzero(alike[best] > covered)
+        now = alike[best, better]
+        rows = alike[better]  # (changed, V)
+        lost = np.maximum(rows - covered[better, None], 0.0) - np.maximum(rows - now[:, None], 0.0)
+        gains -= share[better] @ lost
+        covered[better] = now
     return chosen
