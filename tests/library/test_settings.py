@@ -7,7 +7,7 @@ import sqlite3
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -80,6 +80,27 @@ def test_a_damaged_manifest(old: str, new: str) -> None:
     assert old in GOOD.to_json()
     with pytest.raises(LibraryDamaged, match="repair"):
         Manifest.from_json(GOOD.to_json().replace(old, new, 1))
+
+
+@pytest.mark.parametrize("method", ["adjacent", "coverage"])
+def test_a_library_keeps_the_method_that_it_was_made_with(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, method: Literal["adjacent", "coverage"]
+) -> None:
+    """Whatever the default is when it is opened, and in a manifest of format 1 as well."""
+    lab.video("a.mp4", seconds=20.0)
+    library = lab.create(settings=LibrarySettings(prototypes=2, prototype_method=method))
+    library.close()
+    path = library.folder / MANIFEST_NAME
+    assert json.loads(path.read_text())["settings"]["prototype_method"] == method
+    monkeypatch.setattr(LibrarySettings.__init__, "__kwdefaults__", {
+        **(LibrarySettings.__init__.__kwdefaults__ or {}), "prototype_method": "uniform",
+    })  # fmt: skip
+    assert LibrarySettings().prototype_method == "uniform"
+    with lab.open() as opened:
+        assert opened.settings.prototype_method == method
+    old = json.loads(path.read_text())
+    del old["revision"], old["settings"]["clip_tokens"]
+    assert Manifest.from_json(json.dumps({**old, "format": 1})).settings.prototype_method == method
 
 
 def test_a_later_format() -> None:
