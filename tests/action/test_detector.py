@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trifocal.action import PRESETS, AttentionRequest, Detector, DetectorConfig, VitConfig, layers, preset
+from trifocal.action import (
+    PRESETS,
+    AttentionRequest,
+    Detector,
+    DetectorConfig,
+    VitConfig,
+    classify,
+    layers,
+    preset,
+    winograd,
+)
 from trifocal.action.atlas import Atlas
 from trifocal.action.deformable import DeformableAttention, Sampling
 from trifocal.errors import InvalidInput
@@ -108,6 +118,9 @@ def test_inference_gives_what_training_mode_of_gradients_gives(
     change: dict[str, object], clip: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layers, "ROWS", 7)
+    monkeypatch.setattr(classify, "ROWS", 2 * 24)
+    monkeypatch.setattr(winograd, "LEAST_WIDTH", 1)
+    monkeypatch.setattr(winograd, "LEAST_CELLS", 1)
     model = detector(replace(CONFIG, **change))  # type: ignore[arg-type]
     request = AttentionRequest(heads="each")
     with torch.inference_mode():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trifocal.action import reference
+from trifocal.action import reference, winograd
 from trifocal.action.reference_names import published_entries
 from trifocal.bench.goldens import check
 from trifocal.bench.goldens.action_model import filled_state
@@ -36,7 +36,10 @@ def golden_files(shared: Path) -> list[Path]:
     return sorted([*found, *folder.glob("keys/*.txt")])
 
 
-def test_small_goldens(shared: Path) -> None:
+@pytest.mark.parametrize("width", [winograd.LEAST_WIDTH, 1], ids=["", "with Winograd's convolution"])
+def test_small_goldens(width: int, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "LEAST_WIDTH", width)
+    monkeypatch.setattr(winograd, "LEAST_CELLS", winograd.LEAST_CELLS if width > 1 else 1)
     files = [path for path in golden_files(shared) if not (path.name.startswith("full_") and path.suffix == ".npz")]
     cases = [case for path in files for case in check(path)]
     assert len(cases) >= 15

@@ -12,11 +12,17 @@ keys and values are applied to queries and sums, as in the localizing layer.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trifocal.action.layers import FeedForward, attend, lean, widened
+from trifocal.action.layers import ROWS, FeedForward, attend, lean, widened
+from trifocal.action.winograd import convolution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["ClassifyLayer", "ConvBlock"]
 
@@ -33,10 +39,9 @@ class ConvBlock(nn.Module):
         self.widen = nn.Linear(width, 4 * width)
         self.narrow = nn.Linear(4 * width, width)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """(P, H, W, D) → (P, H, W, D)."""
-        mixed = self.conv(maps.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # channels last in memory throughout
-        return maps + widened(mixed, self.widen, self.narrow, norm=self.norm)
+    def forward(self, maps: Tensor, convolve: Callable[[Tensor], Tensor]) -> Tensor:
+        """(P, H, W, D) → (P, H, W, D); `convolve` is what `convolution` makes of `conv`."""
+        return maps + widened(convolve(maps), self.widen, self.narrow, norm=self.norm)
 
 
 class ClassifyLayer(nn.Module):
@@ -116,12 +121,20 @@ class ClassifyLayer(nn.Module):
         return torch.einsum("nqhd,nkhd->nqhk", boxes, cells) * self._scale
 
     def fuse(self, actor: Tensor, context: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The actor's feature mixed into its map: (P, D) and (P, K, D) → (P, K, D)."""
-        spread = self.actor_feed_forward(actor)[:, None] + context
-        maps = self.map_norm(spread).unflatten(1, grid)
-        for number in range(3):
-            maps = self.blocks[number % len(self.blocks)](maps)
-        return maps.flatten(1, 2)
+        """The actor's feature mixed into its map: (P, D) and (P, K, D) → (P, K, D).
+
+        On a CPU some pairs go through all blocks at a time while only the numbers are wanted, and stay in the caches.
+        """
+        spread = self.actor_feed_forward(actor)[:, None]
+        convolve = [convolution(cast("ConvBlock", block).conv, context.unflatten(1, grid)) for block in self.blocks]
+        pairs = max(1, ROWS // context.shape[1]) if lean() and context.device.type == "cpu" else len(context)
+        parts = []
+        for own, around in zip(spread.split(pairs), context.split(pairs), strict=True):
+            maps = self.map_norm(own + around).unflatten(1, grid)
+            for number in range(3):
+                maps = self.blocks[number % len(self.blocks)](maps, convolve[number % len(self.blocks)])
+            parts.append(maps.flatten(1, 2))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     @property
     def _key_heads(self) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from trifocal.action.backbones.pixels import normalize_clip
 from trifocal.action.layers import widened
+from trifocal.action.winograd import convolution
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ class Attention(nn.Module):
         # A layer that carries low-rank updates is called, so that they count; a plain one adds the bias on the way.
         plain = type(self.qkv) is nn.Linear
         qkv = F.linear(x, self.qkv.weight, bias) if plain else self.qkv(x) + bias
-        query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, N, d)
+        qkv = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        # Copied, a head's rows lie one after another, which the attention reads faster than rows a token apart.
+        query, key, value = qkv.contiguous().unbind(0)  # (B, heads, N, d)
         seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         out: Tensor = self.proj(seen)
         return out
@@ -144,8 +147,7 @@ class Level(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, H, W, C) → (B, T, H, W, D)."""
         x = self.norm(self.project(x))
-        out: Tensor = self.conv(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
-        return out
+        return convolution(self.conv, x)(x)
 
 
 class Enlarge(nn.Module):
