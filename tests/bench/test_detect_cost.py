@@ -39,6 +39,9 @@ def test_settings_have_files_of_their_own_and_cases_are_measured_once(
 
     detect_cost.main([*words, "--again"])
     assert len(asked) == 7
+    detect_cost.main([*words[:4], "--again"])  # the other case's row stays
+    rows = json.loads((tmp_path / "float32.json").read_text())["rows"]
+    assert [(row["case"], row["cpu_s"]) for row in rows] == [(first, 7), (second, 8)]
     stored["machine"]["torch"] = "0.1"  # another machine's figures are not mixed with this one's
     (tmp_path / "float32.json").write_text(json.dumps(stored))
     detect_cost.main(words[:4])

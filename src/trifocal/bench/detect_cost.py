@@ -2,8 +2,9 @@
 
 `python -m trifocal.bench.detect_cost --out bench/detect_cost` runs each case in a process of its own, on one thread,
 with random weights, and writes one JSON per precision and `--keep-above`, case by case. Cases that the same machine has
-measured before are left out, unless `--again`. Seconds are the process's CPU time; the time of a 1024³ matrix product
-before and after says how fast the machine was at that moment, so figures of a busy machine can be compared.
+measured before are left out; `--again` measures them anew and keeps the rows of cases that are not asked for. Seconds
+are the process's CPU time; the time of a 1024³ matrix product before and after says how fast the machine was at that
+moment, so figures of a busy machine can be compared.
 """
 
 from __future__ import annotations
@@ -118,10 +119,10 @@ def main(arguments: list[str] | None = None) -> int:
     path = given.out / file_name(bf16=given.bf16, keep_above=given.keep_above)
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": 1}
     machine["torch"] = str(torch.__version__)
-    rows = {} if given.again else _measured(path, machine)
+    rows = _measured(path, machine)
     given.out.mkdir(parents=True, exist_ok=True)
     for case in cases:
-        if case in rows:
+        if case in rows and not given.again:
             sys.stderr.write(f"{case}: measured before\n")
             continue
         rows[case] = _in_own_process(case, bf16=given.bf16, keep_above=given.keep_above)
