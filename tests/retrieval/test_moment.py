@@ -87,6 +87,42 @@ def test_a_gap_in_time_stops_a_moment() -> None:
     assert pick_moments([0.5, 0.5], [[0, 1], [3, 4]]) == [(0, 1, 0.5)]
 
 
+def test_a_gap_of_a_rounding_step_stops_nothing() -> None:
+    spans = np.array([[0, 1], [1.001, 2], [2.001, 3]])
+    assert pick_moments([0.5, 0.5, 0.5], spans) == [(0, 3, 0.5)]
+    assert pick_moments([0.5, 0.5, 0.1], spans, share=0.0) == [(0, 2, 0.5)]
+
+
+@given(
+    lengths=st.lists(st.sampled_from([0.5, 1.0, 3.0]), min_size=1, max_size=12),
+    data=st.data(),
+    count=st.integers(1, 4),
+    share=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+)
+def test_of_cuts_a_moment_is_a_row_of_prototypes(lengths: list[float], data: Any, count: int, share: float) -> None:
+    """The rule in its plain form, for prototypes that do not overlap: neighbours join one by one."""
+    gaps = data.draw(st.lists(st.sampled_from([0.0, 0.0, 1.0]), min_size=len(lengths), max_size=len(lengths)))
+    scores = data.draw(st.lists(st.integers(-8, 8), min_size=len(lengths), max_size=len(lengths)))
+    score = np.array(scores) / 8
+    starts = np.cumsum(np.add(gaps, [0.0, *lengths[:-1]]))
+    spans = np.stack([starts, starts + lengths], axis=1)
+    free = [True] * len(score)
+    expected: list[tuple[float, float, float]] = []
+    while len(expected) < count and any(free):
+        winner = max((i for i in range(len(score)) if free[i]), key=lambda i: (score[i], -i))
+        least = score[winner] - max(0.02, share * (score[winner] - float(np.median(score))))
+        first = last = winner
+        while first > 0 and free[first - 1] and score[first - 1] >= least and spans[first - 1, 1] == spans[first, 0]:
+            first -= 1
+        while last + 1 < len(score) and free[last + 1] and score[last + 1] >= least:
+            if spans[last + 1, 0] != spans[last, 1]:
+                break
+            last += 1
+        free[first : last + 1] = [False] * (last + 1 - first)
+        expected.append((spans[first, 0], spans[last, 1], score[winner]))
+    assert pick_moments(score, spans, count=count, share=share) == expected
+
+
 def test_what_overlaps_a_picked_moment_is_struck_out() -> None:
     spans = [[0, 4], [1, 5], [20, 24]]
     assert pick_moments([0.9, 0.6, 0.3], spans, count=3) == [(0, 4, 0.9), (20, 24, 0.3)]
