@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trifocal.errors import EncoderMismatch, InvalidInput, LibraryDamaged, LibraryNotFound, NotInLibrary
 from trifocal.retrieval import ExactIndex, Moment, Prototypes, pick_moments
-from trifocal.retrieval.index import segment as index_module
+from trifocal.retrieval.index import scoring as scoring_module
 
 Units = Callable[..., NDArray[np.float32]]
 MakePrototypes = Callable[..., Prototypes]
@@ -95,23 +94,13 @@ def test_the_shortlist_never_loses_a_video(tmp_path: Path, units: Units, spread:
             assert len({m.video for m in found}) == top
 
 
-def test_the_coarse_scores_are_as_near_as_they_are_said_to_be(units: Units) -> None:
-    for dim in (2, 16, 384, 4096):
-        rows = units(2000, dim, seed=dim).astype(np.float16)
-        for query in (rows[0].astype(np.float32), units(1, dim, seed=1)[0]):
-            query = query / np.linalg.norm(query)
-            coarse = torch.mv(torch.from_numpy(rows), torch.from_numpy(query.astype(np.float16))).numpy()
-            error = np.abs(coarse.astype(np.float64) - rows.astype(np.float64) @ query).max()
-            assert error <= index_module.coarse_error(query)
-
-
 def test_blocks_do_not_change_the_scores(index: ExactIndex, units: Units, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = units(3, DIM, seed=1)
     whole = index.scores(queries)
     assert whole.shape == (3, 7)
     assert whole.dtype == np.float32
     for numbers in (1, 3 * DIM, 7 * DIM):
-        monkeypatch.setattr(index_module, "_BLOCK_NUMBERS", numbers)
+        monkeypatch.setattr(scoring_module, "_BLOCK_NUMBERS", numbers)
         assert np.allclose(index.scores(queries), whole, atol=1.1e-6)
 
 

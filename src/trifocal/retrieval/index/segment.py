@@ -1,8 +1,8 @@
 """A segment: some of an index's videos in files that never change, mapped into memory and scored.
 
-`write_segment` streams items to the disk until a segment is full; `Segment` opens one and gives scores: of every
-vector in half precision as they lie there (`coarse`, with a bound on the error), of every vector from codes, or of some
-videos exactly (`row_scores`).
+`write_segment` streams items to the disk until a segment is full; `Segment` opens one and gives scores (`scoring`): of
+all videos or some in half precision or from codes (`coarse`), of all for several queries (`wide`), of the rows of one
+video exactly (`rows`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from trifocal.errors import InvalidInput, LibraryDamaged
 from trifocal.retrieval.index.codes import Codes, coarse_scores, code_shape, make_codes
 from trifocal.retrieval.index.files import NPY_HEADER_BYTES, REBUILD, StoredSegment, file_sha256, npy_header, store_file
 from trifocal.retrieval.index.interface import IndexItem, VideoFacts, check_item
+from trifocal.retrieval.index.scoring import check_finite, exact_scores, half_scores, wide_scores
 from trifocal.retrieval.prototypes import Prototypes
 
 if TYPE_CHECKING:
@@ -27,14 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DECIMALS", "Segment", "coarse_error", "exact_scores", "write_segment"]
+__all__ = ["Segment", "write_segment"]
 
-DECIMALS = 6
-"""Sums taken in another order differ in the last bits; scores that agree to this many decimals are ties."""
-
-# Rows widened at a time: 4096 x 384 x 4 bytes fit the second-level cache's order of size, and were fastest of 256 to
-# 16384 (bench/search). Wider vectors get fewer rows, so that the buffer stays at about 6 MB.
-_BLOCK_NUMBERS = 4096 * 384
 _FACTS = tuple(entry.name for entry in fields(VideoFacts))
 
 
@@ -101,36 +96,38 @@ class Segment:
         prototypes = Prototypes(vectors=np.array(self.vectors[rows]), spans_s=np.array(self.spans_s[rows]))
         return IndexItem(self.videos[place], prototypes, self.facts[place], self.stamps[place])
 
-    def coarse(self, query: NDArray[np.float32], *, codes: Codes | None = None) -> NDArray[np.float32]:
+    def coarse(
+        self, query: NDArray[np.float32], *, codes: Codes | None = None, places: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """The score of each video, float32 (videos,): in half precision, or estimated from codes.
 
-        In half precision each is within `coarse_error` of the exact one.
+        In half precision each is within `half_error` of the exact one; then `places` may say which videos, ascending:
+        their vectors are copied together.
         """
-        import torch  # heavy, and not needed to build or list an index
-
+        starts = self.starts
         if codes is not None:
             rough = coarse_scores(codes, self._codes[codes], query)
+        elif places is None:
+            rough = half_scores(query, self.vectors)
         else:
-            # One product over the whole matrix: threads meet once, however busy the machine is.
-            half = torch.from_numpy(query.astype(np.float16))
-            rough = torch.mv(torch.from_numpy(self.vectors), half).numpy().astype(np.float32)
-        best: NDArray[np.float32] = np.maximum.reduceat(rough, self.starts)
-        if not np.isfinite(best).all():
-            raise LibraryDamaged(f"the vectors in {self.folder} are not finite", remedy=REBUILD)
+            counts = self.ends[places] - starts[places]
+            ends = np.cumsum(counts)
+            rows = np.repeat(starts[places] - (ends - counts), counts) + np.arange(ends[-1])
+            rough, starts = half_scores(query, self.vectors[rows]), ends - counts
+        best: NDArray[np.float32] = np.maximum.reduceat(rough, starts)
+        check_finite(best, folder=self.folder)
         return best
 
-    def rows_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows of some videos, video after video."""
-        counts = self.ends[places] - self.starts[places]
-        first = np.repeat(self.starts[places] - np.append(0, np.cumsum(counts)[:-1]), counts)
-        rows: NDArray[np.int64] = first + np.arange(int(counts.sum()))
-        return rows
-
-    def best(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The exact score of each video for each query, float32 (Nq, videos)."""
-        scores = exact_scores(queries, self.vectors, folder=self.folder)
+    def wide(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The score of each video for each query, float32 (Nq, videos), within `wide_error` of the exact one."""
+        scores = wide_scores(queries, self.vectors, folder=self.folder)
         best: NDArray[np.float32] = np.maximum.reduceat(scores, self.starts, axis=1)
         return best
+
+    def rows(self, query: NDArray[np.float32], place: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """The exact score of each row of one video, float64 (K,), and what they span in seconds, (K, 2)."""
+        rows = slice(int(self.starts[place]), int(self.ends[place]))
+        return exact_scores(query, self.vectors[rows], folder=self.folder), self.spans_s[rows]
 
 
 def write_segment(
@@ -199,37 +196,6 @@ def write_segment(
         written = np.load(folder / vectors.name, mmap_mode="r", allow_pickle=False)
         files[kind] = store_file(folder, kind, ".npy", _saver(make_codes(_kind(kind), written)))
     return StoredSegment(videos=len(ids), prototypes=total, files=files), ids[-1]
-
-
-def exact_scores(queries: NDArray[np.float32], vectors: NDArray[np.float16], *, folder: object) -> NDArray[np.float32]:
-    """(Nq, N): the cosine of each query with each vector in float32, rounded to `DECIMALS`.
-
-    Raises:
-        LibraryDamaged: a score is not finite; `folder` is named.
-    """
-    import torch
-
-    scores = np.empty((len(queries), len(vectors)), dtype=np.float32)
-    matrix, query = torch.from_numpy(vectors), torch.from_numpy(queries)
-    block = max(1, _BLOCK_NUMBERS // vectors.shape[1])
-    wide = torch.empty((min(block, len(matrix)), vectors.shape[1]), dtype=torch.float32)
-    for start in range(0, len(matrix), block):
-        rows = matrix[start : start + block]
-        part = wide[: len(rows)].copy_(rows)
-        scores[:, start : start + len(rows)] = (query @ part.T).numpy()
-    if not np.isfinite(scores).all():
-        raise LibraryDamaged(f"the vectors in {folder} are not finite", remedy=REBUILD)
-    return np.round(scores, DECIMALS)
-
-
-def coarse_error(query: NDArray[np.float32]) -> float:
-    """How far a half-precision score of a unit vector may lie from the exact one.
-
-    The query's own rounding, times the longest vector that `Prototypes` lets through; the sum in float32 (dim × 2⁻²⁴);
-    the result's rounding to half precision below 2 (2⁻¹¹); and the six decimals of the exact score.
-    """
-    lost = float(np.linalg.norm(query.astype(np.float64) - query.astype(np.float16)))
-    return 1.005 * lost + len(query) * 2.0**-24 + 2.0**-11 + 10.0**-DECIMALS
 
 
 def _saver(array: NDArray[Any]) -> Callable[[BinaryIO], None]:

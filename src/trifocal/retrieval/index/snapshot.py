@@ -1,8 +1,9 @@
 """What is searched: the segments of an index as one commit left them; it never changes after.
 
-A search reads all of it, twice as fast as an exact product would: first in half precision as it lies there, which
-leaves the few videos that the rounding (bounded, `coarse_error`) cannot rule out; those are widened to float32 and
-scored exactly. With codes the first pass reads those instead and leaves a shortlist of a fixed length.
+A search reads all of it, in half precision as it lies there; that leaves the few videos that the rounding (bounded,
+`half_error`) cannot rule out, and those are scored exactly, in float64 (`scoring`). With codes the first pass reads
+those instead and leaves a shortlist of a fixed length. Several queries are compared in float32 at once, and what that
+leaves of each is scored exactly too, so they find what each would alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trifocal.errors import NotInLibrary
-from trifocal.retrieval.index.segment import DECIMALS, coarse_error, exact_scores
+from trifocal.retrieval.index.scoring import DECIMALS, half_error, wide_error
 from trifocal.retrieval.moment import Moment, pick_moments
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Snapshot"]
 
-# Below this part of all videos, a chosen set is scored directly; above, the first pass over everything is cheaper.
+# Below this part of all videos, those chosen are copied together and compared; above, comparing all is cheaper.
 _DIRECT_SHARE = 1 / 8
 # Queries scored in one reading of the vectors: the scores of 100,000 videos x 32 take 13 MB a query.
 _QUERIES_AT_ONCE = 16
@@ -101,14 +102,13 @@ class Snapshot:
         return [self.place[video] for video in videos if video in self.place]
 
     def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The exact score of each video for each query, float32 (Nq, videos), in the order of `videos`."""
+        """The score of each video for each query in float32 (Nq, videos), in the order of `videos`."""
         if not self.segments:
             return np.zeros((len(queries), 0), dtype=np.float32)
         scores = np.empty((len(queries), len(self.ids)), dtype=np.float32)
         for start in range(0, len(queries), _QUERIES_AT_ONCE):  # a segment's row scores are held for these alone
             group = slice(start, start + _QUERIES_AT_ONCE)
-            joined = np.concatenate([segment.best(queries[group]) for segment in self.segments], axis=1)
-            scores[group] = joined[:, self.by_id]
+            scores[group] = self._wide(queries[group])[:, self.by_id]
         return scores
 
     def search(
@@ -140,34 +140,40 @@ class Snapshot:
         chosen: NDArray[np.int64] | None,
     ) -> list[list[Moment]]:
         """The same for several queries (Nq, D), with one reading of the vectors for every 16 of them."""
+        places = np.arange(len(self.ids)) if chosen is None else chosen
+        if not len(places):
+            return [[] for _ in queries]
         found = []
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
             group = queries[start : start + _QUERIES_AT_ONCE]
-            best = (
-                np.concatenate([segment.best(group) for segment in self.segments], axis=1)
-                if self.segments
-                else np.zeros((len(group), 0), np.float32)
-            )
-            for query, row in zip(group, best, strict=True):
-                places = np.arange(len(self.ids)) if chosen is None else chosen
-                kept = np.lexsort((self.rank[places], -row[places]))[:top]
+            for query, row in zip(group, self._wide(group), strict=True):
+                left = _not_ruled_out(places, row[places], top, error=wide_error(len(query)))
                 found.append(
                     self._moments(
-                        query,
-                        np.sort(places[kept]),
-                        top=top,
-                        moments_per_video=moments_per_video,
-                        tolerance=tolerance,
-                        share=share,
+                        query, left, top=top, moments_per_video=moments_per_video, tolerance=tolerance, share=share
                     )
                 )
         return found
 
+    def _wide(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A float32 score for each query and place, (Nq, videos)."""
+        return np.concatenate([segment.wide(queries) for segment in self.segments], axis=1)
+
     def coarse(self, query: NDArray[np.float32], *, codes: Codes | None = None) -> NDArray[np.float32]:
         """The first pass: a score for each place, float32 (videos,)."""
-        if not self.segments:
-            return np.zeros(0, dtype=np.float32)
         return np.concatenate([segment.coarse(query, codes=codes) for segment in self.segments])
+
+    def _coarse_of(self, query: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """A half-precision score for each of some places, ascending, in their order."""
+        if len(places) >= _DIRECT_SHARE * len(self.ids):
+            return self.coarse(query)[places]
+        return np.concatenate([self.segments[number].coarse(query, places=local) for number, local in self._by(places)])
+
+    def _by(self, places: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
+        """The segments that some places, ascending, lie in, and the places there."""
+        cuts = np.searchsorted(places, self.first)
+        spans = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
+        return [(number, places[a:b] - self.first[number]) for number, (a, b) in enumerate(spans) if a < b]
 
     def _shortlist(
         self,
@@ -178,20 +184,15 @@ class Snapshot:
         codes: Codes | None,
         shortlist: int,
     ) -> NDArray[np.int64]:
-        """The places, ascending, that may be among the best `top`.
-
-        Without codes these are all but those that surely are not: `top` videos score at least the `top`-th coarse
-        score less the error, so a video whose coarse score is below that by another error cannot be one of the best.
-        """
+        """The places, ascending, that may be among the best `top`; with codes, of those that a first pass leaves."""
         places = np.arange(len(self.ids)) if chosen is None else chosen
-        if len(places) <= top or len(places) < _DIRECT_SHARE * len(self.ids):
-            return places
-        best = self.coarse(query, codes=codes)[places]
-        if codes is not None:
+        if codes is not None and len(places) > top and len(places) >= _DIRECT_SHARE * len(self.ids):
+            best = self.coarse(query, codes=codes)[places]
             order: NDArray[np.int64] = np.lexsort((self.rank[places], -best))[: max(top, shortlist)]
-            return np.sort(places[order])
-        left: NDArray[np.int64] = places[best >= np.partition(best, -top)[-top] - 2 * coarse_error(query)]
-        return left
+            places = np.sort(places[order])
+        if len(places) <= top:
+            return places
+        return _not_ruled_out(places, self._coarse_of(query, places), top, error=half_error(query))
 
     def _moments(
         self,
@@ -203,33 +204,28 @@ class Snapshot:
         tolerance: float,
         share: float,
     ) -> list[Moment]:
-        """The best moments of some places, scored exactly."""
-        if not len(places):
-            return []
-        scores, spans, counts = [], [], []
-        numbers = np.searchsorted(self.first, places, side="right") - 1
-        for number in np.unique(numbers).tolist():
-            segment = self.segments[number]
-            local = places[numbers == number] - self.first[number]
-            rows = segment.rows_of(local)
-            scores.append(exact_scores(query[None], segment.vectors[rows], folder=segment.folder)[0])
-            spans.append(segment.spans_s[rows])
-            counts.append(segment.ends[local] - segment.starts[local])
-        per_row, spans_s = np.concatenate(scores), np.concatenate(spans)
-        ends = np.cumsum(np.concatenate(counts))
-        starts = np.append(0, ends[:-1])
-        best = np.maximum.reduceat(per_row, starts)  # (places,)
+        """The best moments of some places, ascending, scored exactly."""
+        rows = [self.segments[number].rows(query, place) for number, local in self._by(places) for place in local]
+        best = np.array([scores.max() for scores, _ in rows])  # (places,)
         # Every one of the best `top` videos gives a moment at least as good as any moment of the others.
         leading = np.lexsort((self.rank[places], -best))[:top].tolist()
         moments = [
             Moment(self.ids[places[i]], round(start, 3), round(end, 3), round(score, DECIMALS))
             for i in leading
-            for start, end, score in pick_moments(
-                per_row[starts[i] : ends[i]],
-                spans_s[starts[i] : ends[i]],
-                count=moments_per_video,
-                tolerance=tolerance,
-                share=share,
-            )
+            for start, end, score in pick_moments(*rows[i], count=moments_per_video, tolerance=tolerance, share=share)
         ]
         return sorted(moments, key=Moment.sort_key)[:top]
+
+
+def _not_ruled_out(
+    places: NDArray[np.int64], scores: NDArray[np.float32], top: int, *, error: float
+) -> NDArray[np.int64]:
+    """Of places and their scores, each within `error` of the exact one, those that may be among the best `top`.
+
+    `top` places score at least the `top`-th of these scores less the error, so a place whose score is below that by
+    another error cannot be one of the best.
+    """
+    if len(places) <= top:
+        return places
+    left: NDArray[np.int64] = places[scores >= np.partition(scores, -top)[-top] - 2 * error]
+    return left

@@ -40,7 +40,7 @@ from trifocal.retrieval.index.rows import (
     schema_of,
     split_videos,
 )
-from trifocal.retrieval.index.segment import DECIMALS, exact_scores
+from trifocal.retrieval.index.scoring import DECIMALS, exact_scores
 from trifocal.retrieval.moment import Moment, pick_moments
 
 if TYPE_CHECKING:
@@ -347,7 +347,7 @@ class StoreIndex:
         found = self._candidates(vector, admitted(where), names, top, probes=probes, refine=refine, exact=exact)
         moments = []
         for video, prototypes in self._prototypes(found[: _RESCORED_PER_TOP * top]).items():
-            scores = exact_scores(vector[None], prototypes.vectors, folder=self.uri)[0]
+            scores = exact_scores(vector, prototypes.vectors, folder=self.uri)
             picked = pick_moments(scores, prototypes.spans_s, count=moments_per_video, tolerance=tolerance, share=share)
             moments += [
                 Moment(video, round(start, 3), round(end, 3), round(score, DECIMALS)) for start, end, score in picked
