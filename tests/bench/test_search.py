@@ -35,6 +35,18 @@ def test_it_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "float16 widened" in capsys.readouterr().out
     search.main([*words, "--shortlists", "10"])  # all of it is there
     assert capsys.readouterr().out == ""
+    old = json.loads(out.read_text())["rows"]
+    before = torch.get_num_threads()
+    try:
+        search.main([*words, "--shortlists", "10", "--again", "int8"])
+    finally:
+        torch.set_num_threads(before)
+    assert [json.loads(line)["codes"] for line in capsys.readouterr().out.splitlines()] == ["int8", "int8"]
+    again = json.loads(out.read_text())["rows"]
+    assert [row == new for row, new in zip(old, again, strict=True)] == [True, True, True, False, False]
+    with pytest.raises(SystemExit):
+        search.main([*words, "--again", "none"])
+    assert "--again none: the ways are exact, int8, binary" in capsys.readouterr().err
     search.main(["--table", "--out", str(out)])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(rows)

@@ -50,6 +50,15 @@ def test_it_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     store.main(words)
     assert capsys.readouterr().out.count("\n") == 1
     assert len(json.loads(out.read_text())["rows"]) == 7
+    old = json.loads(out.read_text())["rows"]
+    named = ["folder of a tenth", "named tenth"]
+    store.main([*words, "--again", *named])
+    assert [json.loads(line)["way"] for line in capsys.readouterr().out.splitlines()] == named
+    again = json.loads(out.read_text())["rows"]
+    assert [row["way"] for row, new in zip(old, again, strict=True) if row != new] == named
+    with pytest.raises(SystemExit):
+        store.main([*words, "--again", "probes 3"])
+    assert "--again probes 3: the ways are flat, probes 1, folder of a tenth" in capsys.readouterr().err
     store.main(["--table", "--out", str(out)])
     assert "| 60 | IVF_RQ, 1 probes, refine 2 |" in capsys.readouterr().out
 

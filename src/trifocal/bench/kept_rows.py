@@ -1,7 +1,8 @@
 """Rows of a benchmark in a JSON file that grows: one that is there is not measured again, and a cut run goes on.
 
-Each row is known by the values of some of its keys. The file is written after every row, whole. `load` and
-`memory_mb` go into each: how busy the machine was, and what this process holds.
+To measure some anew all the same, name their ways (`KeptRows.due`): a new row takes the old one's place. Each row is
+known by the values of some of its keys. The file is written after every row, whole. `load` and `memory_mb` go into
+each: how busy the machine was, and what this process holds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trifocal import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 __all__ = ["KeptRows", "load", "memory_mb"]
 
@@ -27,27 +28,40 @@ class KeptRows:
         what: what is measured, in words.
         keys: the names whose values tell rows apart.
         about: what else to write beside the rows.
+        again: the ways to measure anew, and no others; see `due`.
     """
 
-    def __init__(self, path: Path, *, what: str, keys: Sequence[str], about: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        what: str,
+        keys: Sequence[str],
+        about: dict[str, Any] | None = None,
+        again: Collection[str] = (),
+    ) -> None:
         """Read what is there."""
         self.path, self._what, self._keys, self._about = path, what, tuple(keys), about or {}
+        self._again = frozenset(again)
         held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         self.rows: list[dict[str, Any]] = held.get("rows", []) if held.get("what") == what else []
 
-    def has(self, **values: Any) -> bool:
-        """Whether a row with these values of the keys is there."""
-        return any(all(row.get(key) == values[key] for key in self._keys) for row in self.rows)
+    def due(self, name: str, /, **values: Any) -> bool:
+        """Whether to measure what has these values of the keys: its way is named, or none is and it has no row."""
+        return name in self._again if self._again else not any(self._alike(row, values) for row in self.rows)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Put a row in and write the file, in the order of the keys."""
-        self.rows.append(row)
+        """Put a row in, in place of what it measures again, and write the file, in the order of the keys."""
+        self.rows = [one for one in self.rows if not self._alike(one, row)] + [row]
         self.rows.sort(key=lambda one: [_sortable(one.get(key)) for key in self._keys])
         result = {"what": self._what, "version": __version__, "machine": self._about, "rows": self.rows}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(".tmp")
         beside.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         beside.replace(self.path)
+
+    def _alike(self, row: dict[str, Any], values: dict[str, Any]) -> bool:
+        return all(row.get(key) == values[key] for key in self._keys)
 
 
 def load() -> float:

@@ -1,6 +1,7 @@
 """What an exact search costs, by number of videos of 32 prototypes, on one thread and on two; and with coarse codes.
 
     python -m trifocal.bench.search --videos 1000 10000 100000
+    python -m trifocal.bench.search --videos 10000 --again exact
     python -m trifocal.bench.search --table
 
 The whole of `ExactIndex.search` is timed (the product, the best prototype of each video, the choice of moments), on
@@ -8,15 +9,13 @@ clustered vectors (`vectors`); an exact scan does much the same work on any. Wit
 best ten videos that is found, by length of the shortlist. Beside it, the ways to multiply a half-precision matrix with
 one query that were considered. CPU time is given too: on a machine that others use, only that compares.
 
-A row that the file has is not measured again (`kept_rows`), so a run that was cut goes on where it stopped.
+A row that the file has is not measured again (`kept_rows`), so a run that was cut goes on where it stopped; `--again`
+names those (`exact`, `int8`, `binary`) that are.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -28,6 +27,7 @@ import torch
 
 from trifocal.bench.kept_rows import KeptRows, load, memory_mb
 from trifocal.bench.machine import machine
+from trifocal.bench.search_runs import add_options, measure_all, recall, timed, videos_of
 from trifocal.bench.vectors import DIM, K, clustered_queries, exact_index
 from trifocal.retrieval import ExactIndex, VideoFilter
 from trifocal.retrieval.index.codes import default_shortlist
@@ -64,7 +64,7 @@ def measure(
         (count, kind, shortlist)
         for count in threads
         for kind, shortlist in ways
-        if not kept.has(videos=videos, threads=count, codes=kind, shortlist=shortlist)
+        if kept.due(kind or "exact", videos=videos, threads=count, codes=kind, shortlist=shortlist)
     ]
     if not left:
         return
@@ -73,12 +73,12 @@ def measure(
     index = ExactIndex.open(scratch / f"exact-{videos}")
     open_ms = round(1e3 * (time.perf_counter() - started), 1)
     asked = clustered_queries(queries, videos=videos)
-    right = [_videos(index.search(query, codes="none")) for query in asked]
+    right = [videos_of(index.search(query, codes="none")) for query in asked]
     for count, kind, shortlist in left:
         torch.set_num_threads(count)
         before = load()
         found: dict[int, set[str]] = {}
-        times = _timed(partial(_search, index, asked, kind, shortlist, found), repeats=queries)
+        times = timed(partial(_search, index, asked, kind, shortlist, found), repeats=queries)
         row = {
             "videos": videos,
             "prototypes": videos * K,
@@ -89,7 +89,7 @@ def measure(
             "is_default": kind is None or shortlist == default_shortlist(kind, videos),
             "queries": queries,
             **times,
-            "recall_at_10": round(float(np.mean([len(found[i] & right[i]) / len(right[i]) for i in found])), 4),
+            "recall_at_10": recall(found, right),
             "bytes": _bytes(index, kind),
             "build_with_all_codes_s": build_s,
             "open_ms": open_ms,
@@ -110,11 +110,7 @@ def _search(
     found: dict[int, set[str]],
     place: int,
 ) -> None:
-    found[place] = _videos(index.search(asked[place], codes=kind or "none", shortlist=shortlist))
-
-
-def _videos(moments: Sequence[Any]) -> set[str]:
-    return {moment.video for moment in moments}
+    found[place] = videos_of(index.search(asked[place], codes=kind or "none", shortlist=shortlist))
 
 
 def _bytes(index: ExactIndex, kind: Codes | None) -> int:
@@ -129,11 +125,11 @@ def _narrowed(index: ExactIndex, asked: NDArray[np.float32], *, videos: int, que
     some = index.videos[:: max(1, videos // 100)]
     where = VideoFilter(folder="/videos/3")
     batch = asked[:16]
-    many = _timed(lambda _: index.search_many(batch), repeats=max(2, queries // 16))
+    many = timed(lambda _: index.search_many(batch), repeats=max(2, queries // 16))
     return {
-        "among_100_videos": _timed(lambda i: index.search(asked[i], videos=some), repeats=queries),
-        "without_100_videos": _timed(lambda i: index.search(asked[i], without=some), repeats=queries),
-        "in_a_folder_of_a_tenth": _timed(lambda i: index.search(asked[i], where=where), repeats=queries),
+        "among_100_videos": timed(lambda i: index.search(asked[i], videos=some), repeats=queries),
+        "without_100_videos": timed(lambda i: index.search(asked[i], without=some), repeats=queries),
+        "in_a_folder_of_a_tenth": timed(lambda i: index.search(asked[i], where=where), repeats=queries),
         "in_batches_of_16_ms_per_query": round(many["p50_ms"] / len(batch), 2),
     }
 
@@ -192,26 +188,10 @@ def compare(rows: int, *, threads: int, repeats: int) -> list[dict[str, Any]]:
             "rows": rows,
             "threads": threads,
             "largest_error": float(f"{np.abs(run(0) - exact).max():.1e}"),
-            **_timed(run, repeats=repeats),
+            **timed(run, repeats=repeats),
         }
         for name, run in ways.items()
     ]
-
-
-def _timed(run: Callable[[int], object], *, repeats: int) -> dict[str, float]:
-    run(0)
-    wall, cpu = [], []
-    for i in range(repeats):
-        started, worked = time.perf_counter(), time.process_time()
-        run(i)
-        wall.append(1e3 * (time.perf_counter() - started))
-        cpu.append(1e3 * (time.process_time() - worked))
-    return {
-        "p50_ms": round(float(np.percentile(wall, 50)), 2),
-        "p95_ms": round(float(np.percentile(wall, 95)), 2),
-        "least_ms": round(min(wall), 2),
-        "cpu_p50_ms": round(float(np.percentile(cpu, 50)), 2),
-    }
 
 
 def _unit_rows(rows: int, *, seed: int) -> NDArray[np.float32]:
@@ -223,37 +203,29 @@ def _unit_rows(rows: int, *, seed: int) -> NDArray[np.float32]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is not there yet, write the JSON, print the rows; or print the table."""
     parser = argparse.ArgumentParser(prog="python -m trifocal.bench.search", description=__doc__.splitlines()[0])
-    parser.add_argument("--videos", type=int, nargs="+", default=[1000, 10_000])
+    add_options(parser, videos=[1000, 10_000], out="bench/search/results.json")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--shortlists", type=int, nargs="+", default=[10, 50, 200])
     parser.add_argument("--no-ways", action="store_true", help="leave out the ways to multiply")
-    parser.add_argument("--scratch", type=Path, help="keep the indexes there, for other runs and for `bench.store`")
-    parser.add_argument("--out", type=Path, default=Path("bench/search/results.json"))
-    parser.add_argument("--table", action="store_true", help="print what is there as Markdown, and measure nothing")
     options = parser.parse_args(arguments)
-    kept = KeptRows(options.out, what="latency of the exact search, clustered vectors", keys=_KEYS, about=machine())
+    if unknown := set(options.again) - {"exact", "int8", "binary"}:
+        parser.error(f"--again {' '.join(sorted(unknown))}: the ways are exact, int8, binary")
+    measure_all(
+        options,
+        lambda videos, scratch, kept: measure(
+            videos,
+            scratch=scratch,
+            threads=options.threads,
+            queries=options.queries,
+            shortlists=options.shortlists,
+            kept=kept,
+        ),
+        what="latency of the exact search, clustered vectors",
+        keys=_KEYS,
+        table=table,
+    )
     if options.table:
-        print(table(kept.rows))
         return
-    scratch = options.scratch or Path(tempfile.mkdtemp(prefix="trifocal-search-"))
-    scratch.mkdir(parents=True, exist_ok=True)
-    try:
-        for videos in options.videos:
-            rows = measure(
-                videos,
-                scratch=scratch,
-                threads=options.threads,
-                queries=options.queries,
-                shortlists=options.shortlists,
-                kept=kept,
-            )
-            for row in rows:
-                kept.add(row)
-                print(json.dumps(row), flush=True)
-    finally:
-        if options.scratch is None:
-            shutil.rmtree(scratch)  # 100,000 videos take gigabytes
     ways = KeptRows(
         options.out.with_name("ways.json"), what="ways to multiply in half precision", keys=_WAYS_KEYS, about=machine()
     )

@@ -1,6 +1,7 @@
 """What the store for large collections costs and loses: LanceDB, one row per prototype, against comparing everything.
 
     python -m trifocal.bench.store --videos 10000 100000
+    python -m trifocal.bench.store --videos 10000 --again "folder of a tenth" "named tenth"
     python -m trifocal.bench.store --table
 
 On the same clustered vectors as `bench.search`. For each number of videos: the time to add them and to build the search
@@ -8,7 +9,8 @@ index, bytes on the disk, then the latency of the whole of `StoreIndex.search` (
 best videos) and the recall of the exact best ten videos, which `ExactIndex` gives: comparing every row, for several
 numbers of probes, and narrowed to some videos. Last, what it takes to erase ten videos.
 
-A row that the file has is not measured again (`kept_rows`), so a run that was cut goes on where it stopped.
+A row that the file has is not measured again (`kept_rows`), so a run that was cut goes on where it stopped; `--again`
+names those that are.
 """
 
 from __future__ import annotations
@@ -16,24 +18,21 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from trifocal.bench.kept_rows import KeptRows, load, memory_mb
-from trifocal.bench.machine import machine
+from trifocal.bench.kept_rows import load, memory_mb
+from trifocal.bench.search_runs import add_options, measure_all, recall, timed, videos_of
 from trifocal.bench.vectors import DIM, Drawn, K, clustered_queries, clustered_videos, exact_index
 from trifocal.retrieval import StoreIndex, VideoFilter
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-    from trifocal.retrieval import Moment
+    from trifocal.bench.kept_rows import KeptRows
 
 __all__ = ["main", "measure", "table"]
 
@@ -54,14 +53,13 @@ def measure(
         refine: how many times as many hits are compared exactly.
         kept: what was measured before.
     """
-    names = ["flat", *(f"probes {share:g}" for share in shares), *_NARROWED, f"erase {_ERASED} videos"]
-    if all(kept.has(videos=videos, way=name) for name in names):
+    if not any(kept.due(name, videos=videos, way=name) for name in _ways(shares)):
         return
     exact, _ = exact_index(scratch / f"exact-{videos}", videos)
     store, made = _store(scratch / f"store-{videos}", videos)
     partitions = store.partitions()
     asked = clustered_queries(queries, videos=videos)
-    right = [_videos(exact.search(query)) for query in asked]
+    right = [videos_of(exact.search(query)) for query in asked]
 
     def row(name: str, **values: Any) -> dict[str, Any]:
         known = {"videos": videos, "prototypes": videos * K, "dim": DIM, "partitions": partitions, **made}
@@ -81,13 +79,17 @@ def measure(
     for name in _NARROWED:
         options = _narrowed(name, videos)
         plans[name] = lambda options=options: _timed(  # type: ignore[misc]
-            store, asked, [_videos(exact.search(query, **options)) for query in asked], **options
+            store, asked, [videos_of(exact.search(query, **options)) for query in asked], **options
         )
     plans[f"erase {_ERASED} videos"] = lambda: _erased(store, videos)
     for name, run in plans.items():  # erasing last: it changes the store
-        if not kept.has(videos=videos, way=name):
+        if kept.due(name, videos=videos, way=name):
             before = load()
             yield row(name, load_before=before, **run())
+
+
+def _ways(shares: Sequence[float]) -> list[str]:
+    return ["flat", *(f"probes {share:g}" for share in shares), *_NARROWED, f"erase {_ERASED} videos"]
 
 
 _NARROWED = ("folder of a tenth", "named tenth", "without 100 videos", "without a tenth")
@@ -140,26 +142,16 @@ def _erased(store: StoreIndex, videos: int) -> dict[str, Any]:
 
 
 def _timed(store: StoreIndex, asked: NDArray[np.float32], right: list[set[str]], **options: Any) -> dict[str, Any]:
-    search: Callable[[NDArray[np.float32]], list[Moment]] = partial(store.search, **options)
-    search(asked[0])
-    wall, cpu, recall = [], [], []
-    for query, wanted in zip(asked, right, strict=True):
-        started, worked = time.perf_counter(), time.process_time()
-        found = search(query)
-        wall.append(1e3 * (time.perf_counter() - started))
-        cpu.append(1e3 * (time.process_time() - worked))
-        recall.append(len(_videos(found) & wanted) / max(1, len(wanted)))
+    found: dict[int, set[str]] = {}
+
+    def search(place: int) -> None:
+        found[place] = videos_of(store.search(asked[place], **options))
+
     return {
         "queries": len(asked),
-        "p50_ms": round(float(np.percentile(wall, 50)), 2),
-        "p95_ms": round(float(np.percentile(wall, 95)), 2),
-        "cpu_p50_ms": round(float(np.percentile(cpu, 50)), 2),
-        "recall_at_10": round(float(np.mean(recall)), 4),
+        **timed(search, repeats=len(asked)),
+        "recall_at_10": recall(found, right),
     }
-
-
-def _videos(moments: list[Moment]) -> set[str]:
-    return {moment.video for moment in moments}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -192,37 +184,27 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is not there yet, write the JSON, print the rows; or print the table."""
     parser = argparse.ArgumentParser(prog="python -m trifocal.bench.store", description=__doc__.splitlines()[0])
-    parser.add_argument("--videos", type=int, nargs="+", default=[10_000])
-    parser.add_argument("--queries", type=int, default=50)
+    add_options(parser, videos=[10_000], out="bench/store/results.json")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.125, 0.25, 0.5, 1.0])
     parser.add_argument("--refine", type=int, default=2)
-    parser.add_argument("--scratch", type=Path, help="keep the indexes there, for other runs and from `bench.search`")
-    parser.add_argument("--out", type=Path, default=Path("bench/store/results.json"))
-    parser.add_argument("--table", action="store_true", help="print what is there as Markdown, and measure nothing")
     options = parser.parse_args(arguments)
-    what = "the store for large collections, clustered vectors"
-    kept = KeptRows(options.out, what=what, keys=_KEYS, about=machine("lancedb") if not options.table else None)
-    if options.table:
-        print(table(kept.rows))
-        return
-    scratch = options.scratch or Path(tempfile.mkdtemp(prefix="trifocal-store-"))
-    scratch.mkdir(parents=True, exist_ok=True)
-    try:
-        for videos in options.videos:
-            rows = measure(
-                videos,
-                scratch=scratch,
-                queries=options.queries,
-                shares=options.shares,
-                refine=options.refine,
-                kept=kept,
-            )
-            for row in rows:
-                kept.add(row)
-                print(json.dumps(row), flush=True)
-    finally:
-        if options.scratch is None:
-            shutil.rmtree(scratch)  # 100,000 videos take gigabytes
+    if unknown := set(options.again) - set(_ways(options.shares)):
+        parser.error(f"--again {', '.join(sorted(unknown))}: the ways are {', '.join(_ways(options.shares))}")
+    measure_all(
+        options,
+        lambda videos, scratch, kept: measure(
+            videos,
+            scratch=scratch,
+            queries=options.queries,
+            shares=options.shares,
+            refine=options.refine,
+            kept=kept,
+        ),
+        what="the store for large collections, clustered vectors",
+        keys=_KEYS,
+        packages=["lancedb"],
+        table=table,
+    )
 
 
 if __name__ == "__main__":
