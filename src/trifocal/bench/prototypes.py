@@ -1,15 +1,17 @@
-"""Which prototypes without training: six ways to choose them, by retrieval and by moments, on two sets.
+"""Which prototypes without training: six ways, by retrieval and by moments, on the sets of `prototypes_sets`.
 
-    python -m trifocal.bench.prototypes --annotations FOLDER_OR_ZIP
+    python -m trifocal.bench.prototypes --annotations FOLDER_OR_ZIP --clips FOLDER
 
-"annotations": captions of one annotator of ActivityNet stand for frames, those of another are the queries
-(`retrieval.data.read_two_annotations`); real wording and spans, TF-IDF vectors. "playground": drawn videos, encoded by
-the offline default encoder, with their captions. Retrieval is SumR (R@1 + 5 + 10 + 100; a tie counts against);
-moments are looked for in the right video: mean IoU with the true one, the part above 0.5, and how often the middle of
-the winning prototype lies inside it. "sharpened" rows score all frames again (`ClipTokens`).
+Retrieval is SumR (R@1 + 5 + 10 + 100; a tie counts against); moments are looked for in the right video: mean IoU with
+the true one, the part above 0.5, and how often the middle of the winning prototype lies inside it. "sharpened" rows
+score all frames again (`ClipTokens`).
 
-The rule for the default: of every set and size a method has half of SumR / best SumR and half of IoU / best IoU; the
-highest mean over all of them is the default, and the present default stays while none is ahead by more than 0.005.
+The rule for the default: of every set and size a method has half of SumR / best SumR and half of IoU / best IoU, and
+the mean over all of them is its figure (`verdict`). The present default goes for the method with the highest figure
+that is ahead by more than 0.005 and, at the size that libraries keep, has on every set at least 0.9 of the present
+default's SumR and of its IoU (`default_by_rule`). The second condition, and the scenes hidden in long videos, are later
+than the first run, whose winner was ahead on the mean and lost most scenes that are short in their video. Six clips are
+few: `docs/experiments.md` says why what the rule gives with them has not been followed.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -27,10 +28,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from trifocal import __version__
-from trifocal.playground import collection_specs, truth
-from trifocal.playground.render import Renderer
-from trifocal.retrieval import build_prototypes, load_encoder, pick_moments, similarity
-from trifocal.retrieval.data.two_annotations import read_two_annotations
+from trifocal.bench.prototypes_sets import BenchSet, annotations_set, clips_set, hidden_in, playground_set
+from trifocal.library import LibrarySettings
+from trifocal.retrieval import build_prototypes, pick_moments, similarity
 from trifocal.retrieval.moment import temporal_overlap
 from trifocal.retrieval.prototypes import Method
 from trifocal.retrieval.tokens import ClipTokens, TokenKind
@@ -38,80 +38,11 @@ from trifocal.retrieval.tokens import ClipTokens, TokenKind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BenchSet", "annotations_set", "main", "measure", "playground_set", "ranks_of", "verdict"]
+__all__ = ["default_by_rule", "main", "measure", "ranks_of", "verdict"]
 
-FRAMES_PER_S = 2.0
 DEPTHS = (1, 5, 10, 100)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BenchSet:
-    """Videos as rows of frames, and queries with the moment they mean.
-
-    Args:
-        name: of the set.
-        rows: (T, D) a video.
-        times_s: (T,) a video.
-        ends_s: (V,).
-        queries: (Q, D), unit vectors.
-        right: (Q,), the place of each query's video.
-        moments_s: (Q, 2).
-    """
-
-    name: str
-    rows: list[NDArray[np.float32]]
-    times_s: list[NDArray[Any]]
-    ends_s: list[float]
-    queries: NDArray[np.float32]
-    right: NDArray[np.int64]
-    moments_s: NDArray[np.float64]
-
-
-def annotations_set(source: Path, *, noise: float, most: int | None = None) -> BenchSet:
-    """The test half of the two-annotation set, or its first videos."""
-    data = read_two_annotations(source, noise=noise)
-    captions = data.split("test")
-    videos = sorted(captions.videos())[:most]
-    place = {video: number for number, video in enumerate(videos)}
-    rows = [data.features.read(video) for video in videos]
-    asked = [(one, data.words.read(one.id)[-1]) for one in captions if one.video in place and one.moments_s]
-    asked = [(one, vector) for one, vector in asked if np.linalg.norm(vector) > 0]
-    times = [np.arange(len(one)) + 0.5 for one in rows]
-    return BenchSet(
-        name=f"annotations, noise {noise}",
-        rows=rows,
-        times_s=times,
-        ends_s=[float(len(one)) for one in rows],
-        queries=np.stack([vector / np.linalg.norm(vector) for _, vector in asked]),
-        right=np.array([place[one.video] for one, _ in asked]),
-        moments_s=np.array([one.moments_s[0] for one, _ in asked]),
-    )
-
-
-def playground_set(*, videos: int, seed: int, duration_s: tuple[float, float]) -> BenchSet:
-    """Drawn videos, two frames a second, by the offline default encoder; one query a caption, in its first wording."""
-    encoder = load_encoder()
-    specs = collection_specs(count=videos, seed=seed, duration_s=duration_s)
-    rows, times, ends, texts, right, moments = [], [], [], [], [], []
-    for number, (_, spec) in enumerate(specs):
-        renderer = Renderer(spec)
-        indices = np.arange(0, spec.frame_count, round(spec.fps / FRAMES_PER_S))
-        rows.append(encoder.encode_frames(np.stack([renderer.frame(int(index)) for index in indices])))
-        times.append(indices / spec.fps)
-        ends.append(float(spec.duration_s))
-        for caption in truth(spec).captions:
-            texts.append(caption.sentences[0])
-            right.append(number)
-            moments.append((caption.start_s, caption.end_s))
-    return BenchSet(
-        name="playground",
-        rows=rows,
-        times_s=times,
-        ends_s=ends,
-        queries=np.concatenate([encoder.encode_query(texts[i : i + 64]) for i in range(0, len(texts), 64)]),
-        right=np.array(right),
-        moments_s=np.array(moments),
-    )
+AHEAD = 0.005
+LEAST_SHARE = 0.9
 
 
 def ranks_of(scores: NDArray[Any], right: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -217,6 +148,30 @@ def verdict(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return dict(sorted(means.items(), key=lambda item: (-item[1], item[0])))
 
 
+def default_by_rule(rows: Sequence[dict[str, Any]], *, present: Method, k: int) -> str:
+    """The method that should be the default.
+
+    Args:
+        rows: of `measure`.
+        present: the default as it is.
+        k: the size at which a method must hold on every set.
+    """
+    figures = verdict(rows)
+    of = {(row["set"], row["method"]): row for row in rows if row.get("k") == k}
+    for method, figure in figures.items():  # the highest first
+        if figure <= figures[present] + AHEAD:
+            break
+        held = (
+            of[name, method][figure] >= LEAST_SHARE * row[figure]
+            for (name, other), row in of.items()
+            if other == present
+            for figure in ("sumr", "iou")
+        )
+        if all(held):
+            return method
+    return present
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write the JSON, print the rows."""
     parser = argparse.ArgumentParser(prog="python -m trifocal.bench.prototypes", description=__doc__.splitlines()[0])
@@ -226,16 +181,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--videos", type=int, default=40, help="of the playground; 0 leaves it out")
     parser.add_argument("--seconds", type=float, nargs=2, default=[40.0, 120.0])
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--clips", type=Path, help="folder of the clips that `bench.zero_shot` has queries for")
+    parser.add_argument("--around", type=int, nargs="+", default=[3, 12], help="so many drawn videos hide each clip")
+    parser.add_argument("--join", type=Path, nargs="+", default=[], help="earlier results that the rule reads as well")
     parser.add_argument("--k", type=int, nargs="+", default=[4, 8, 16, 32])
     parser.add_argument("--out", type=Path, default=Path("bench/prototypes/results.json"))
     options = parser.parse_args(arguments)
-    sets = [
+    low, high = options.seconds
+    drawn = partial(playground_set, duration_s=(low, high))
+    sets: list[Callable[[], BenchSet]] = [
         partial(annotations_set, options.annotations, noise=noise, most=options.most)
         for noise in (options.noise if options.annotations is not None else [])
     ]
     if options.videos:
-        low, high = options.seconds
-        sets.append(partial(playground_set, videos=options.videos, seed=options.seed, duration_s=(low, high)))
+        sets.append(partial(drawn, videos=options.videos, seed=options.seed))
+    if options.clips is not None:
+        clips = clips_set(options.clips)
+        others = drawn(videos=max(options.around), seed=options.seed + 1)
+        sets += [partial(hidden_in, clips, others, around=around) for around in options.around]
     rows: list[dict[str, Any]] = []
     about: list[dict[str, Any]] = []
     for make in sets:
@@ -243,15 +206,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         about.append({"set": one.name, "videos": len(one.rows), "queries": len(one.queries)})
         print(json.dumps(about[-1]), flush=True)
         rows += run(one, sizes=options.k, tell=lambda row: print(json.dumps(row), flush=True))
+    joined = [*(row for path in options.join for row in json.loads(path.read_text())["rows"]), *rows]
     result = {
         "what": "prototypes without training",
         "version": __version__,
         "machine": f"{platform.machine()}, {platform.python_version()}, numpy {np.__version__}",
         "sets": about,
         "rows": rows,
-        "verdict": verdict(rows),
+        "verdict": verdict(joined),
+        "joined": [path.name for path in options.join],
     }
-    print(json.dumps(result["verdict"]), flush=True)
+    now = LibrarySettings()
+    if now.prototypes in options.k:
+        result["default"] = {
+            "present": now.prototype_method,
+            "by_rule": default_by_rule(joined, present=now.prototype_method, k=now.prototypes),
+        }
+    print(json.dumps({key: result[key] for key in ("verdict", "default") if key in result}), flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 

@@ -1,10 +1,11 @@
 """Prototypes: a video of any length as at most `k` unit vectors, each with the time it covers; no training.
 
 Six ways to choose them. Three cut the video into `k` stretches and average each (`prototypes_cut`): `adjacent` merges
-neighbours in time, the most similar first (the default, chosen by `trifocal.bench.prototypes`), `segments` finds the
-best cuts of all, `uniform` cuts evenly. Two look for what is alike wherever it lies (`prototypes_cluster`): `kmeans`
-and `farthest`. `coverage` chooses stretches that may overlap and together stand for all stretches best
-(`prototypes_cover`). The frames' boundaries lie midway between their times, so cut stretches leave no gaps.
+neighbours in time, the most similar first (the default: it keeps what stands out however short it is, see
+`trifocal.bench.prototypes`), `segments` finds the best cuts of all, `uniform` cuts evenly. Two look for what is alike
+wherever it lies (`prototypes_cluster`): `kmeans` and `farthest`. `coverage` chooses stretches that may overlap and
+together stand for all stretches best (`prototypes_cover`). The frames' boundaries lie midway between their times, so
+cut stretches leave no gaps.
 `similarity` scores queries against videos: the maximum over a video's prototypes of the cosine.
 """
 
