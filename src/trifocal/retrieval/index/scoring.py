@@ -43,7 +43,7 @@ def half_scores(query: NDArray[np.float32], vectors: NDArray[np.float16]) -> NDA
     import torch
 
     half, matrix = torch.from_numpy(query.astype(np.float16)), torch.from_numpy(vectors)
-    # Torch's own product widens with AVX2 whatever the processor has; oneDNN's took a fifth to almost a half less where it can.
+    # Torch's own product widens with AVX2 whatever the processor has; oneDNN's took a fifth to almost a half less.
     rough = torch.nn.functional.linear(half[None], matrix)[0] if _multiplies_halves() else torch.mv(matrix, half)
     scores: NDArray[np.float32] = rough.numpy().astype(np.float32)
     return scores
