@@ -82,6 +82,16 @@ def test_only_wide_maps_of_which_the_numbers_alone_are_wanted_take_it() -> None:
         assert not taken(conv.to("meta"), maps.to("meta"))
 
 
+def test_a_convolution_that_carries_more_than_its_weight_is_called() -> None:
+    class Doubled(nn.Conv2d):
+        def forward(self, maps: Tensor) -> Tensor:
+            return 2 * super().forward(maps)
+
+    conv, maps = Doubled(WIDTH, WIDTH, 3, padding=1), torch.randn(8, 16, 16, WIDTH)
+    with torch.no_grad():
+        torch.testing.assert_close(convolution(conv, maps)(maps), plain(conv, maps))
+
+
 def test_gradients_are_those_of_the_convolution() -> None:
     conv, maps = conv_of(2, inputs=WIDTH, outputs=WIDTH), torch.randn(8, 16, 16, WIDTH, requires_grad=True)
     made = convolution(conv, maps)(maps)

@@ -56,6 +56,8 @@ def convolution(conv: nn.Conv2d | nn.Conv3d, maps: Tensor) -> Callable[[Tensor],
 
 
 def _pays(conv: nn.Conv2d | nn.Conv3d, maps: Tensor) -> bool:
+    if type(conv) not in {nn.Conv2d, nn.Conv3d}:  # one that carries updates is called, so that they count
+        return False
     plain = maps.device.type == "cpu" and maps.dtype == conv.weight.dtype == torch.float32
     wide = min(conv.in_channels, conv.out_channels) >= LEAST_WIDTH
     return plain and wide and lean() and not torch.is_autocast_enabled("cpu") and maps[..., 0].numel() >= LEAST_CELLS
@@ -135,4 +137,4 @@ def _matrices() -> tuple[Tensor, Tensor, Tensor]:
 def _powers(count: int) -> Tensor:
     """(PLACES, count): powers of the points, and of infinity the highest alone."""
     rows = [[float(point**power) for power in range(count)] for point in POINTS]
-    return torch.tensor([*rows, [0.0] * (count - 1) + [1.0]], dtype=torch.float64)
+    return torch.tensor([*rows, [0.0] * (count - 1) + [1.0]], dtype=torch.float64, device="cpu")
