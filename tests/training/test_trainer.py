@@ -298,6 +298,39 @@ def test_two_processes_equal_one(tmp_path: Path, accumulate: int) -> None:
         assert second["error"] == pytest.approx(first["error"], rel=1e-5)
 
 
+RESUMED = """
+import shutil, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from conftest import Curve
+from trifocal.training import TrainConfig, fit, processes
+
+def keep(place):
+    if place.step == 5:
+        shutil.copytree(whole, cut)
+
+whole, cut = Path(sys.argv[2], "whole"), Path(sys.argv[2], "cut")
+config = TrainConfig(epochs=1, lr=0.01, monitor="error", device="cpu", checkpoint_steps=1)
+with processes("cpu"):
+    for folder, resume, progress in ((whole, False, keep), (cut, True, None)):
+        fit(Curve(count=21, batch=4, noisy=False), config, folder=folder, resume=resume, progress=progress)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_has_run_out_resumes_with_the_others(tmp_path: Path) -> None:
+    """The last of six batches is one item; the run was saved before it."""
+    program = tmp_path / "train.py"
+    program.write_text(RESUMED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [str(program), str(Path(__file__).parent), str(tmp_path)]
+    subprocess.run([*command, *arguments], check=True, timeout=200, capture_output=True)
+    one, other = (load_checkpoint(tmp_path / name / "last.safetensors") for name in ("whole", "cut"))
+    assert other[1]["place"]["step"] == one[1]["place"]["step"] == 6
+    assert other[0].keys() == one[0].keys()
+    assert all(torch.equal(other[0][name], value) for name, value in one[0].items())
+
+
 def test_the_task_protocol_has_defaults() -> None:
     class Least(Task):
         def __init__(self) -> None:

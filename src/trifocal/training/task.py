@@ -52,7 +52,8 @@ class Task(ABC):
     def loss(self, batch: Any) -> Mapping[str, Tensor]:
         """The losses of one batch on the device: scalars, with the one to minimise under "loss".
 
-        "loss" must be a mean over `size(batch)` things; the others are only logged. Call `self.model` freely.
+        "loss" must be a mean over `size(batch)` things; the others are only logged. Call `self.model` freely. Under
+        several processes all call it equally often and must name the same losses.
         """
 
     def evaluate(self) -> Mapping[str, float]:
@@ -65,6 +66,13 @@ class Task(ABC):
     def size(self, batch: Any) -> float:  # noqa: ARG002 -- for those who override it
         """The weight of a batch beside others: how many things its loss is a mean over. By default all weigh alike."""
         return 1.0
+
+    def spare(self, batch: Any) -> Any:
+        """What a process that has run out gives while others have batches left: by default its latest `batch` again.
+
+        Its loss has no weight. A loss that looks at the batches of all processes must leave it out there too.
+        """
+        return batch
 
     def parameter_groups(self) -> Mapping[str, NamedParameters]:
         """Named groups of named parameters, for `TrainConfig.group_lr`; by default one group, "model"."""

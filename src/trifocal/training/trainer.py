@@ -259,15 +259,17 @@ class _Run:
     def _windows(self, batches: Batches) -> Iterator[list[tuple[int, Any]]]:
         """The batches of one step after the other, numbered within the epoch, from where the run is."""
         skipped = self.place.batch
+        latest: Any = None
         if isinstance(batches, EpochBatches):
             source = batches.starting_at(skipped)
+            if self.group.world > 1 and skipped >= len(batches):  # run out, and the others may not have
+                latest = next(batches.starting_at(len(batches) - 1), None)
         else:  # what an unknown loader draws for the batches before is drawn again, so that it goes on the same
             source = iter(batches)
             for number in range(skipped):
                 self._seed(self.place.epoch, 1, number)
-                next(source, None)
+                latest = next(source, latest)
         drawn = skipped
-        latest: Any = None
         while True:
             window = []
             for number in range(drawn, drawn + self.config.accumulate):
@@ -277,12 +279,14 @@ class _Run:
                     break
                 window.append((number, got[0]))
             drawn += len(window)
-            if self.group.most(len(window)) == 0:
+            most = self.group.most(len(window))
+            if most == 0:
                 return
             latest = window[-1][1] if window else latest
-            # a process that has run out repeats its last batch with no weight, so that the others need not wait
+            # a process that has run out goes on without weight: all call the loss, which may wait for the others
+            window += [(-1, self.task.spare(latest)) for _ in range(most - len(window))]
             self.place.batch = drawn
-            yield window or [(-1, latest)]
+            yield window
 
     def _step(self, window: list[tuple[int, Any]], *, per_epoch: int) -> None:
         """One move of the weights."""
