@@ -207,13 +207,17 @@ class RetrievalTask(Task):
         )
 
     def loss(self, batch: RetrievalBatch) -> Mapping[str, Tensor]:
-        """The model's losses, the total under the loop's name."""
-        terms = self.model.loss(batch, epoch=self._epoch)
+        """The model's losses, the total under the loop's name; negatives are those of the batch of all processes."""
+        terms = self.model.loss(batch, epoch=self._epoch, together=rank_and_world()[1] > 1)
         return {"loss": terms["total"], **{name: one for name, one in terms.items() if name != "total"}}
 
     def size(self, batch: RetrievalBatch) -> float:
         """Captions, which the losses are means over."""
         return float(len(batch.owner))
+
+    def spare(self, batch: RetrievalBatch) -> RetrievalBatch:
+        """Marked, so that its videos are nobody's negatives."""
+        return replace(batch, spare=True)
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """The shared prototypes are values, not a map: they do not decay."""

@@ -34,6 +34,7 @@ class RetrievalBatch:
         word_ids: int64 (N, L), equal where words are equal; None to compare the features instead.
         frames: float32 (B, F, video_dim), for models that look at frames too.
         frame_mask: bool (B, F), True where a frame is; at least one a video.
+        spare: whether it only lets a process without a share take part; the others' negatives leave it out.
 
     Raises:
         InvalidInput: shapes or dtypes that do not fit together, or a video without a caption.
@@ -46,6 +47,7 @@ class RetrievalBatch:
     word_ids: Tensor | None = None
     frames: Tensor | None = None
     frame_mask: Tensor | None = None
+    spare: bool = False
 
     def __post_init__(self) -> None:
         """Check the shapes against each other."""
@@ -75,7 +77,9 @@ class RetrievalBatch:
     def to(self, device: str | torch.device) -> Self:
         """The same batch on a device."""
         held = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved: dict[str, Any] = {n: None if t is None else t.to(device, non_blocking=True) for n, t in held.items()}
+        moved: dict[str, Any] = {
+            n: t.to(device, non_blocking=True) if isinstance(t, torch.Tensor) else t for n, t in held.items()
+        }
         return type(self)(**moved)
 
 

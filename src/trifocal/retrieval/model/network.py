@@ -119,20 +119,23 @@ class RetrieverNetwork(nn.Module):
         made = self.prototypes_of(self.video_tokens(batch.clips, batch.frames, batch.frame_mask))
         return self._output(queries, made, batch)
 
-    def loss(self, batch: RetrievalBatch, *, epoch: float = 0) -> dict[str, Tensor]:
+    def loss(self, batch: RetrievalBatch, *, epoch: float = 0, together: bool = False) -> dict[str, Tensor]:
         """Every term that counts, and `total`, the weighted sum to differentiate: scalars by name.
 
         Args:
             batch: videos with all their captions.
             epoch: epochs done, from 0; decides about hard negatives. Masking, mixing and negatives are drawn from
                 torch's global generator.
+            together: rank among the videos and captions of all processes of torch's default group, all of which must
+                call it; the retrieval loss is then the same at each, but for the negatives drawn.
         """
         c = self.config
         queries = self._queries(batch)
         video = self.video_tokens(batch.clips, batch.frames, batch.frame_mask)
         made = self.prototypes_of(video)
         out = self._output(queries, made, batch)
-        terms = {"retrieval": c.retrieval_weight * self._retrieval_loss(out, queries, made, batch, epoch=epoch)}
+        ranked = self._retrieval_loss(out, queries, made, batch, epoch=epoch, together=together)
+        terms = {"retrieval": c.retrieval_weight * ranked}
         mine = out.cosines[torch.arange(len(batch.owner), device=batch.owner.device), batch.owner]  # (N, K)
         winner = mine.argmax(dim=1)  # (N,)
         if self.word_decoder is not None:
@@ -142,6 +145,8 @@ class RetrieverNetwork(nn.Module):
             terms["video"] = c.video_weight * L.video_reconstruction(self.video_decoder(made.vectors), target)
         if c.guidance_weight > 0 and len(batch) > 1:
             terms["guidance"] = c.guidance_weight * self._guidance_loss(batch, video, out.queries)
+        elif c.guidance_weight > 0 and together:  # where another process has two videos, it has this term
+            terms["guidance"] = ranked.new_zeros(())
         if c.ortho_weight > 0:
             terms["ortho"] = c.ortho_weight * L.orthogonality(made.vectors, norm=c.ortho_norm)
         if c.balance_weight > 0:
@@ -204,13 +209,9 @@ class RetrieverNetwork(nn.Module):
         return torch.as_tensor(self.frame_pool(encoded, seen))
 
     def _output(self, queries: Tensor, made: PrototypeSet, batch: RetrievalBatch) -> RetrieverOutput:
-        c = self.config
         q, p = F.normalize(queries, dim=-1), F.normalize(made.vectors, dim=-1)
-        cosines = torch.unflatten(q @ p.flatten(0, 1).T, 1, tuple(p.shape[:2]))  # (N, B, K)
-        scores = _maximum(cosines, width=c.smooth_max if self.training else 0.0)
         whole = self._frame_vectors(batch.frames, batch.frame_mask)
-        if whole is not None:
-            scores = (1 - c.frame_weight) * scores + c.frame_weight * (q @ F.normalize(whole, dim=-1).T)
+        scores, cosines = self._scores(q, p, whole)
         return RetrieverOutput(
             queries=q,
             prototypes=p,
@@ -221,24 +222,48 @@ class RetrieverNetwork(nn.Module):
             whole=whole,
         )
 
+    def _scores(self, q: Tensor, p: Tensor, whole: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Unit queries (N, D) and unit prototypes (B, K, D) to scores (N, B) and cosines (N, B, K)."""
+        c = self.config
+        cosines = torch.unflatten(q @ p.flatten(0, 1).T, 1, tuple(p.shape[:2]))  # (N, B, K)
+        scores = _maximum(cosines, width=c.smooth_max if self.training else 0.0)
+        if whole is not None:
+            scores = (1 - c.frame_weight) * scores + c.frame_weight * (q @ F.normalize(whole, dim=-1).T)
+        return scores, cosines
+
     def _retrieval_loss(
-        self, out: RetrieverOutput, queries: Tensor, made: PrototypeSet, batch: RetrievalBatch, *, epoch: float
+        self,
+        out: RetrieverOutput,
+        queries: Tensor,
+        made: PrototypeSet,
+        batch: RetrievalBatch,
+        *,
+        epoch: float,
+        together: bool,
     ) -> Tensor:
         c = self.config
-        loss = out.scores.new_zeros(())
+        scores, owner, vectors, whole = out.scores, batch.owner, made.vectors, out.whole
+        if together:
+            own = slice(0) if batch.spare else slice(None)
+            vectors, videos_before = L.gather_rows(vectors[own])
+            queries, _ = L.gather_rows(queries[own])
+            owner, _ = L.gather_rows(owner[own] + videos_before)
+            whole = None if whole is None else L.gather_rows(whole[own])[0]
+            scores, _ = self._scores(F.normalize(queries, dim=-1), F.normalize(vectors, dim=-1), whole)
+        loss = scores.new_zeros(())
         if c.nce_weight > 0:
             if c.retrieval == "cosine":
-                logits = out.scores * self.log_scale.exp().clamp(max=100.0)
+                logits = scores * self.log_scale.exp().clamp(max=100.0)
             else:
-                dots = torch.unflatten(queries @ made.vectors.flatten(0, 1).T, 1, tuple(made.vectors.shape[:2]))
+                dots = torch.unflatten(queries @ vectors.flatten(0, 1).T, 1, tuple(vectors.shape[:2]))
                 logits = _maximum(dots, width=0.0)
-            loss = loss + c.nce_weight * L.info_nce(logits, batch.owner)
-        if c.retrieval == "dot" and out.whole is not None and c.frame_nce_weight > 0:
-            loss = loss + c.frame_nce_weight * L.info_nce(queries @ out.whole.T, batch.owner)
+            loss = loss + c.nce_weight * L.info_nce(logits, owner)
+        if c.retrieval == "dot" and whole is not None and c.frame_nce_weight > 0:
+            loss = loss + c.frame_nce_weight * L.info_nce(queries @ whole.T, owner)
         if c.triplet_weight > 0:
             hard = epoch >= c.hard_negatives_from_epoch
             loss = loss + c.triplet_weight * L.triplet(
-                out.scores, batch.owner, margin=c.margin, hard=hard, top=c.hard_negatives_top
+                scores, owner, margin=c.margin, hard=hard, top=c.hard_negatives_top
             )
         return loss
 
