@@ -11,8 +11,10 @@ from trifocal.action import CsnConfig, Detector, DetectorConfig, ImageConfig, Vi
 from trifocal.action.backbones import image2d
 from trifocal.action.export import OUTPUTS, export_onnx, export_program
 from trifocal.backbones.efficientnet_lite0 import EfficientNetLite0, load_efficientnet_lite0
+from trifocal.errors import InvalidInput
 
-SIZES = ((64, 96), (101, 90))
+TRACED = {"vit": (80, 112), "csn": (80, 112), "image": (96, 128)}
+SIZES = {"vit": ((64, 96), (101, 90)), "csn": ((64, 96), (101, 90)), "image": ((64, 96), (128, 160))}
 FRAMES = 8
 BODIES: dict[str, VitConfig | CsnConfig | ImageConfig] = {
     "vit": VitConfig(width=24, depth=1, heads=3),
@@ -61,11 +63,19 @@ def outputs(model: Detector, clips: torch.Tensor) -> list[torch.Tensor]:
 @every_body
 def test_program(body: str, mode: str) -> None:
     model = detector(body, mode)
-    run = export_program(model, size=(80, 112)).module()
-    for size in SIZES:
+    run = export_program(model, size=TRACED[body]).module()
+    for size in SIZES[body]:
         clips = torch.randn(1, 3, FRAMES, *size)
         for found, expected in zip(run(clips), outputs(model, clips), strict=True):
             assert torch.allclose(found, expected, atol=1e-4)
+    if body == "image":
+        with pytest.raises((RuntimeError, AssertionError), match=r"32|Guard"):
+            run(torch.randn(1, 3, FRAMES, 96, 100))
+
+
+def test_the_image_network_goes_in_steps() -> None:
+    with pytest.raises(InvalidInput, match="size is 96x100"):
+        export_program(detector("image", "keyframe"), size=(96, 100))
 
 
 @pytest.mark.weights
@@ -78,7 +88,7 @@ def test_the_image_network_is_read_before_it_is_traced(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(image2d, "load_efficientnet_lite0", loaded)
     monkeypatch.setattr(torch.export, "export", lambda *_, **__: happened.append("traced"))
-    export_program(detector("image", "keyframe"), size=(80, 112))
+    export_program(detector("image", "keyframe"), size=TRACED["image"])
     assert happened == ["read", "traced"]
 
 
@@ -88,9 +98,9 @@ def test_the_image_network_is_read_before_it_is_traced(monkeypatch: pytest.Monke
 def test_onnx(body: str, mode: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     model = detector(body, mode)
-    path = export_onnx(model, tmp_path / "detector.onnx", size=(80, 112))
+    path = export_onnx(model, tmp_path / "detector.onnx", size=TRACED[body])
     session = runtime.InferenceSession(str(path))
-    for size in SIZES:
+    for size in SIZES[body]:
         clips = torch.randn(1, 3, FRAMES, *size)
         given = {session.get_inputs()[0].name: clips.numpy()}
         for found, expected in zip(session.run(None, given), outputs(model, clips), strict=True):

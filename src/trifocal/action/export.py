@@ -2,6 +2,10 @@
 
 Height and width stay open, the number of frames is fixed. Points are gathered by plain indexing, which every exporter
 knows; an ONNX file needs no 5-D GridSample. Graphs are for one clip at a time, without padding.
+
+With the image network as its body a graph takes heights and widths in steps of 32 pixels: the network pads at one side
+or at both as a size is even or odd, five times over, and of such nested remainders the exporter makes expressions that
+it does not come to the end of.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from trifocal.action.backbones.image2d import ImageBody
-from trifocal.errors import MissingExtra
+from trifocal.errors import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -24,16 +28,25 @@ __all__ = ["OUTPUTS", "export_onnx", "export_program"]
 
 OUTPUTS = ("class_logits", "boxes_cxcywh", "person_logits")
 OPSET = 20
+IMAGE_STEP = 32
+"""Pixels in which the image network's sides go."""
 
 
 class _Plain(nn.Module):
-    """The detector with tensors in and out."""
+    """The detector with tensors in and out; sides are multiples of `step`."""
 
-    def __init__(self, model: Detector) -> None:
+    def __init__(self, model: Detector, *, step: int) -> None:
         super().__init__()
         self.model = model
+        self._step = step
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self._step > 1:
+            for axis in (3, 4):
+                side = clips.shape[axis]
+                # Documented, and the way to write such a condition into a graph.
+                torch._check(side % self._step == 0)  # type: ignore[no-untyped-call]  # noqa: SLF001
+                clips = clips.narrow(axis, 0, side // self._step * self._step)  # so that the multiple can be seen
         out = self.model(clips)
         return out.class_logits, out.boxes_cxcywh, out.person_logits
 
@@ -49,9 +62,13 @@ def export_program(model: Detector, *, size: tuple[int, int] = (128, 160)) -> Ex
         A program from clips (1, 3, T, H, W) to the three `OUTPUTS`.
 
     Raises:
+        InvalidInput: `size` is not in steps of 32 where it must be.
         WeightsUnavailable: the image network's weights are neither cached nor to be had.
     """
-    plain = _Plain(model).eval()
+    step = IMAGE_STEP if isinstance(model.body, ImageBody) else 1
+    if any(side % step for side in size):
+        raise InvalidInput(f"size is {size[0]}x{size[1]}", remedy=f"Give multiples of {step} for this body.")
+    plain = _Plain(model, step=step).eval()
     clips = torch.zeros(1, 3, model.config.frames, *size, device=model.level_code.device)
     if isinstance(model.body, ImageBody):
         model.body.network(clips)  # its weights are read from files, which cannot be traced

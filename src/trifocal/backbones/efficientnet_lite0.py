@@ -266,8 +266,12 @@ def load_efficientnet_lite0(
 
 
 def _same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after one side, so that ceil(side / stride) windows fit; the odd one goes after."""
-    total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+    """Zeros before and after one side, so that ceil(side / stride) windows fit; the odd one goes after.
+
+    The kernel is no smaller than the stride. Of sides that are open when a graph is exported, the remainder is 0 where
+    they are multiples of the stride, and sizes stay simple.
+    """
+    total = kernel - stride + -side % stride
     return total // 2, total - total // 2
 
 
