@@ -34,6 +34,7 @@ from trifocal.bench.sight import decode_seconds, vision_seconds
 from trifocal.chat.accelerate import Accelerated, accelerate
 from trifocal.chat.hooks.cache import fork
 from trifocal.chat.hooks.spans import VideoSpan
+from trifocal.chat.scores import last_scores
 
 __all__ = ["SHAPES", "Setting", "first_tokens", "main", "make_model", "make_prompt"]
 
@@ -174,9 +175,8 @@ def prefill(model: Any, prompt: Prompt, *, handle: Accelerated | None) -> Any:
 def ask(model: Any, cache: Any, question: torch.Tensor, *, start: int) -> torch.Tensor:
     """Scores of the first token of an answer, `(V,)` float32; the cache grows by the question."""
     places = torch.arange(start, start + len(question), device=question.device)[None]
-    out = model(input_ids=question[None], position_ids=places, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    scores: torch.Tensor = out.logits[0, -1].float()
-    return scores
+    out = model.model(input_ids=question[None], position_ids=places, past_key_values=cache, use_cache=True)
+    return last_scores(model, out.last_hidden_state)
 
 
 @torch.inference_mode()

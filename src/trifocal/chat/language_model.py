@@ -18,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from trifocal.chat.attention import attention_rows
 from trifocal.chat.decoding import Decoding
 from trifocal.chat.prefix.entry import PrefixEntry
+from trifocal.chat.scores import last_scores
 from trifocal.chat.writing import write
 from trifocal.errors import ModelError
 
@@ -198,15 +199,13 @@ class LanguageModel:
 
     def _step(self, embeddings: torch.Tensor, *, cache: DynamicCache, start: int) -> torch.Tensor:
         """Run `(N, C)` through the model behind `cache`; the last position's logits `(V,)` float32."""
-        logits: torch.Tensor = self._forward(embeddings, cache=cache, start=start).logits
-        return logits[0, -1].float()
+        return last_scores(self.model, self._forward(embeddings, cache=cache, start=start).last_hidden_state)
 
     def _forward(self, embeddings: torch.Tensor, *, cache: DynamicCache, start: int, **options: bool) -> Any:
-        return self.model(
+        return self.model.model(
             inputs_embeds=embeddings[None],
             position_ids=torch.arange(start, start + embeddings.shape[0], device=embeddings.device)[None],  # (1, N)
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
             **options,
         )

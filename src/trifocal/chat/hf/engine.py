@@ -19,6 +19,7 @@ from trifocal.chat.hf.evidence import AttentionProbe, Columns
 from trifocal.chat.hooks.attach import text_model_of
 from trifocal.chat.hooks.cache import merged_state, restore_merged
 from trifocal.chat.hooks.spans import VideoSpan
+from trifocal.chat.scores import last_scores
 from trifocal.errors import InvalidInput, ModelError
 
 if TYPE_CHECKING:
@@ -188,15 +189,10 @@ class Engine:
     def step(self, ids: Sequence[int], *, cache: DynamicCache, start: int) -> torch.Tensor:
         """Run tokens behind a cache; the scores of the next, `(V,)` float32."""
         positions = torch.arange(start, start + len(ids), device=self.device)[None]
-        out = self.model(
-            input_ids=self.tensor(ids),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
+        out = self.model.model(
+            input_ids=self.tensor(ids), position_ids=positions, past_key_values=cache, use_cache=True
         )
-        logits: torch.Tensor = out.logits[0, -1].float()
-        return logits
+        return last_scores(self.model, out.last_hidden_state)
 
     def record(self, cache: DynamicCache) -> Record | None:
         """What was merged in a cache."""

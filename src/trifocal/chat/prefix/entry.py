@@ -99,12 +99,15 @@ class PrefixEntry:
         return cache
 
     def to(self, device: torch.device, *, layers: Sequence[torch.device]) -> PrefixEntry:
-        """The same where a model needs it; tensors that are there already are shared.
+        """The same where a model needs it; itself where it is there already.
 
         Args:
             device: for the other tensors.
             layers: for the keys and values of each layer, as a model over several devices has them.
         """
+        there = all(keys.device == place for (keys, _), place in zip(self.layers, layers, strict=True))
+        if there and all(tensor.device == device for tensor in self.extra.values()):
+            return self
         pairs = tuple(
             (keys.to(place), values.to(place)) for (keys, values), place in zip(self.layers, layers, strict=True)
         )
