@@ -10,6 +10,7 @@ import torch
 from trifocal.action import (
     PRESETS,
     AttentionRequest,
+    CsnConfig,
     Detector,
     DetectorConfig,
     VitConfig,
@@ -99,6 +100,22 @@ def test_places_stay_exact_in_half_precision(half: torch.dtype, sampling: Sampli
         found = looked(sampling)
     # Values are rounded, places are not: rounded to half precision, they alone would cost .04 in bfloat16.
     assert (found - exact).norm() < (0.01 if half == torch.bfloat16 else 0.002) * exact.norm()
+
+
+@pytest.mark.parametrize(
+    "body", [VitConfig(width=48, depth=1, heads=3), CsnConfig(blocks=(1, 2, 1, 1))], ids=["vit", "csn"]
+)
+def test_every_body_runs_in_bfloat16(body: VitConfig | CsnConfig) -> None:
+    model = detector(replace(CONFIG, backbone=body, frames=8))
+    clips = torch.randn(1, 3, 8, 64, 80, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        exact = model.features(clips)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model.features(clips)
+            out = model(clips)
+    for level, expected in zip(found, exact, strict=True):
+        assert (level.float() - expected).norm() < 0.02 * expected.norm()
+    assert torch.isfinite(out.boxes_cxcywh).all()
 
 
 def test_unread_tokens_and_chunks_change_nothing(clip: torch.Tensor) -> None:

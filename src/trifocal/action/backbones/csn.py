@@ -84,7 +84,8 @@ class Bottleneck(nn.Module):
             out = F.linear(channels_last[:, ::t, ::h, ::w], project.flatten(1), offset)
             del channels_last, x
         flat = out.flatten(0, 3)
-        flat.addmm_(y.flatten(0, 3), weight.t()).add_(bias).relu_()
+        # Autocast leaves what writes in place alone.
+        flat.addmm_(y.flatten(0, 3).to(flat.dtype), weight.t().to(flat.dtype)).add_(bias).relu_()
         return out.permute(0, 4, 1, 2, 3)
 
 
