@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trifocal.action.backbones.pixels import normalize_clip
-from trifocal.action.layers import widened
+from trifocal.action.layers import lean, widened
 from trifocal.action.winograd import convolution
 from trifocal.errors import InvalidInput
 
@@ -50,8 +50,10 @@ class Attention(nn.Module):
         plain = type(self.qkv) is nn.Linear
         qkv = F.linear(x, self.qkv.weight, bias) if plain else self.qkv(x) + bias
         qkv = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        # Copied, a head's rows lie one after another, which the attention reads faster than rows a token apart.
-        query, key, value = qkv.contiguous().unbind(0)  # (B, heads, N, d)
+        if lean() and x.device.type == "cpu":
+            # Copied, a head's rows lie one after another, which a CPU's attention reads faster than rows a token apart.
+            qkv = qkv.contiguous()
+        query, key, value = qkv.unbind(0)  # (B, heads, N, d)
         seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         out: Tensor = self.proj(seen)
         return out
