@@ -2,14 +2,19 @@
 
 Videos are drawn and never written. A clip is `frames` frames around a key frame; its maps are kept in half precision on
 disk, so that training does not see a pixel twice. Training clips lean towards rare classes; held-out clips do not, and
-their seeds begin elsewhere. An interrupted run goes on with the next video.
+their seeds begin elsewhere. What is rare depends on the videos before, so key frames are chosen one video after
+another, while several processes draw what is chosen. An interrupted run goes on with the next part.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -21,7 +26,7 @@ from PIL import Image
 from trifocal.action import Detector, DetectorConfig
 from trifocal.action.data.targets import ClipTargets, Targets
 from trifocal.errors import InvalidInput
-from trifocal.playground import ACTIONS, ActorNow, Renderer, compose, truth
+from trifocal.playground import ACTIONS, ActorNow, Renderer, VideoSpec, compose, truth
 
 __all__ = ["ACTORS", "FPS", "SIZE", "ClipSet", "SplitPlan", "make_clips"]
 
@@ -30,6 +35,8 @@ SIZE: Final = (240, 320)
 ACTORS: Final = 8
 """Most actors of a key frame that are kept; the playground has fewer."""
 _CANDIDATES: Final = 12
+_PART: Final = 50
+"""Videos between two states of the folder that an interrupted run can go on from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +109,12 @@ class ClipSet:
 
 
 def make_clips(
-    folder: Path, plan: SplitPlan, config: DetectorConfig, *, progress: Callable[[int, int], None] = lambda *_: None
+    folder: Path,
+    plan: SplitPlan,
+    config: DetectorConfig,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> ClipSet:
     """The clips of a plan, drawn where they are not on disk yet.
 
@@ -110,38 +122,31 @@ def make_clips(
         folder: of this split.
         plan: which clips.
         config: whose body sees them.
+        workers: processes that draw, by default one a core; the clips do not depend on it.
         progress: called with videos done and in all.
 
     Raises:
         InvalidInput: the folder holds clips of another plan or configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model = Detector(config).eval()
-    count = plan.videos * plan.clips
-    height, width = config.short_side, int(config.short_side * SIZE[1] / SIZE[0])
-    with torch.inference_mode():
-        blank = model.features(_prepare(model, np.zeros((config.frames, height, width, 3), np.uint8)))
-    shapes = [[config.frames, *level.shape[2:]] for level in blank]
+    shapes = [list(level.shape) for level in _see(config, [np.zeros((*SIZE, 3), np.uint8)] * config.frames)]
     described = {"plan": asdict(plan), "maps": shapes}
     state_file = folder / "state.json"
     state: dict[str, Any] = json.loads(state_file.read_text()) if state_file.exists() else {"done": 0, **described}
     if {name: state[name] for name in described} != described:
         raise InvalidInput(f"{folder} holds other clips", remedy="Give another folder, or remove it.")
-    arrays = _open_arrays(folder, count, shapes, fresh=not state["done"])
-    frequency = np.zeros(len(ACTIONS))
-    for number in range(plan.videos):
-        if number < state["done"]:
-            frequency += arrays["actions"][number * plan.clips : (number + 1) * plan.clips].sum((0, 1))
-            continue
-        rows = slice(number * plan.clips, (number + 1) * plan.clips)
-        _draw_video(model, plan, number, (height, width), arrays, rows, frequency)
-        if (number + 1) % 50 == 0 or number + 1 == plan.videos:
-            for array in arrays.values():
-                array.flush()
-            state["done"] = number + 1
-            state_file.write_text(json.dumps(state))
-        progress(number + 1, plan.videos)
-    levels = [arrays[f"map{level}"] for level in range(len(blank))]
+    arrays = _open_arrays(folder, plan.videos * plan.clips, shapes, fresh=not state["done"])
+    if state["done"] < plan.videos:
+        pool = ProcessPoolExecutor(
+            workers or os.cpu_count(), get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        )
+        with pool:
+            for start in range(state["done"], plan.videos, _PART):
+                part = range(start, min(start + _PART, plan.videos))
+                _draw_part(pool, plan, config, part, arrays, progress)
+                state["done"] = part.stop
+                state_file.write_text(json.dumps(state))
+    levels = [arrays[f"map{level}"] for level in range(len(shapes))]
     rest = {name: np.asarray(array) for name, array in arrays.items() if not name.startswith("map")}
     return ClipSet(maps=levels, **rest)
 
@@ -164,43 +169,81 @@ def _open_arrays(folder: Path, count: int, maps: list[list[int]], *, fresh: bool
     }
 
 
-def _draw_video(
-    model: Detector,
+def _draw_part(
+    pool: ProcessPoolExecutor,
+    plan: SplitPlan,
+    config: DetectorConfig,
+    part: range,
+    arrays: dict[str, Any],
+    progress: Callable[[int, int], None],
+) -> None:
+    """Draw some videos; later ones are chosen while earlier ones are drawn."""
+    frequency = arrays["actions"][: part.start * plan.clips].sum((0, 1)).astype(np.float64)
+    drawn = []
+    for number in part:
+        keys = _choose(plan, number, config, arrays, frequency)
+        drawn.append(pool.submit(_draw, plan.first_seed + number, plan.duration_s, config, keys))
+    for number, video in zip(part, drawn, strict=True):
+        for row, maps in enumerate(video.result(), start=number * plan.clips):
+            for level, found in enumerate(maps):
+                arrays[f"map{level}"][row] = found
+        progress(number + 1, plan.videos)
+    for array in arrays.values():
+        array.flush()
+
+
+def _choose(
     plan: SplitPlan,
     number: int,
-    size: tuple[int, int],
+    config: DetectorConfig,
     arrays: dict[str, Any],
-    rows: slice,
     frequency: npt.NDArray[np.float64],
-) -> None:
-    """Choose the key frames of one video, draw its clips, and note what is true of them."""
+) -> list[int]:
+    """Choose the key frames of one video and note what is true of them; classes are counted in `frequency`."""
     seed = plan.first_seed + number
-    spec = compose(seed, duration_s=plan.duration_s, size=SIZE, fps=FPS)
-    facts, renderer = truth(spec), Renderer(spec)
-    config = model.config
-    before, step = config.frames // 2, config.frame_stride
-    keys = _key_frames(plan, seed, facts.frame_count, margin=before * step)
+    facts = truth(_composed(seed, plan.duration_s))
+    keys = _key_frames(plan, seed, facts.frame_count, margin=config.frames // 2 * config.frame_stride)
     seen = {key: facts.at(key) for key in keys}
-    for row in range(rows.start, rows.stop):
+    chosen = []
+    for row in range(number * plan.clips, (number + 1) * plan.clips):
         key = max(keys, key=lambda one: (_rarity(seen[one], frequency), -one)) if plan.balanced else keys[0]
         keys.remove(key)
-        indices = [min(max(key + step * (place - before), 0), facts.frame_count - 1) for place in range(config.frames)]
-        drawn = [
-            Image.fromarray(renderer.frame(index)).resize(size[::-1], Image.Resampling.BICUBIC) for index in indices
-        ]
-        clip = _prepare(model, np.stack([np.asarray(image) for image in drawn]))
-        with torch.inference_mode():
-            for level, found in enumerate(model.features(clip)):
-                arrays[f"map{level}"][row] = found[0].half().numpy()
+        chosen.append(key)
         arrays["seeds"][row], arrays["indices"][row] = seed, key
         _note(seen[key], arrays, row)
         frequency += arrays["actions"][row].sum(0)
+    return chosen
 
 
-def _prepare(model: Detector, frames: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """(T, H, W, 3) → (1, 3, T, H, W) as the body wants it."""
-    clip: torch.Tensor = cast("Any", model.body).preprocess(torch.from_numpy(frames))
-    return clip[None]
+def _draw(seed: int, duration_s: float, config: DetectorConfig, keys: list[int]) -> list[list[npt.NDArray[np.float16]]]:
+    """Draw a video's clips around key frames: per clip what the body sees, per level (T, H, W, C)."""
+    spec = _composed(seed, duration_s)
+    renderer = Renderer(spec)
+    before, step = config.frames // 2, config.frame_stride
+    clips = []
+    for key in keys:
+        indices = [min(max(key + step * (place - before), 0), spec.frame_count - 1) for place in range(config.frames)]
+        clips.append(_see(config, [renderer.frame(index) for index in indices]))
+    return clips
+
+
+def _composed(seed: int, duration_s: float) -> VideoSpec:
+    return compose(seed, duration_s=duration_s, size=SIZE, fps=FPS)
+
+
+@cache
+def _body(config: DetectorConfig) -> Detector:
+    return Detector(config).eval()
+
+
+@torch.inference_mode()
+def _see(config: DetectorConfig, frames: Sequence[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.float16]]:
+    """Frames (H, W, 3) → what the body sees of them, per level (T, H', W', C)."""
+    model = _body(config)
+    size = (int(config.short_side * SIZE[1] / SIZE[0]), config.short_side)
+    resized = [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC)) for frame in frames]
+    clip: torch.Tensor = cast("Any", model.body).preprocess(torch.from_numpy(np.stack(resized)))
+    return [level[0].half().numpy() for level in model.features(clip[None])]
 
 
 def _key_frames(plan: SplitPlan, seed: int, count: int, *, margin: int) -> list[int]:
