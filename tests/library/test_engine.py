@@ -13,8 +13,8 @@ from trifocal.library import Library, VideoFilter
 from trifocal.library import search as search_module
 from trifocal.library.engine import Engine
 from trifocal.retrieval import ExactIndex, StoreIndex
+from trifocal.retrieval.index import candidates as candidates_module
 from trifocal.retrieval.index import rows as rows_module
-from trifocal.retrieval.index import store as store_module
 
 
 @pytest.fixture
@@ -122,8 +122,8 @@ def test_the_catalogue_decides_what_is_looked_in(stored: Library, lab: Any, monk
         found = [stored.find("x", **options) for options in asked]
         patch.setattr(rows_module, "_NAMES_IN_A_CONDITION", 0)  # every name is looked up among the rows instead
         assert [stored.find("x", **options) for options in asked] == found
-        patch.setattr(store_module, "_ROWS_AT_LEAST", 1)
-        patch.setattr(store_module, "_ROWS_PER_TOP", 1)
+        patch.setattr(candidates_module, "_ROWS_AT_LEAST", 1)
+        patch.setattr(candidates_module, "_ROWS_PER_TOP", 1)
         assert [stored.find("x", **options) for options in asked] == found
     stored.use_engine("exact")
     assert [stored.find("x", **options) for options in asked] == found

@@ -31,6 +31,20 @@ def make_item(number: int, *, k: int | None = None, dim: int = DIM, seed: int | 
     )
 
 
+def clustered(videos: int, *, k: int = 8, dim: int = 32) -> list[IndexItem]:
+    """Videos around 40 centres."""
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(40, dim))
+    items = []
+    for number in range(videos):
+        rows = centres[rng.integers(0, 40, k)] + rng.normal(scale=0.5, size=(k, dim))
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        spans = np.stack([np.arange(k), np.arange(k) + 1], axis=1).astype(np.float32)
+        prototypes = Prototypes(vectors=rows.astype(np.float16), spans_s=spans)
+        items.append(IndexItem(f"v{number:05d}", prototypes, VideoFacts(folder="/a" if number % 10 else "/b")))
+    return items
+
+
 def need_lancedb() -> None:
     """Skip without LanceDB; under CI it must be there."""
     try:
@@ -39,6 +53,16 @@ def need_lancedb() -> None:
         if os.environ.get("CI"):
             pytest.fail("LanceDB is not installed, and under CI its tests must run")
         pytest.skip("LanceDB is not installed")
+
+
+@pytest.fixture
+def lancedb() -> Any:
+    """The library itself; skips without it, but not under CI."""
+    if not os.environ.get("CI"):
+        return pytest.importorskip("lancedb")
+    import lancedb
+
+    return lancedb
 
 
 @pytest.fixture(scope="session")

@@ -116,9 +116,9 @@ def test_some_videos_and_not_others(make_index: Any, item: MakeItem, query: Quer
     for few in (200, 0):  # as a condition, and looked up among the rows
         monkeypatch.setattr("trifocal.retrieval.index.rows._NAMES_IN_A_CONDITION", few)
         for most in (50_000, 4):
-            monkeypatch.setattr("trifocal.retrieval.index.store._ROWS_AT_MOST", most)
-            monkeypatch.setattr("trifocal.retrieval.index.store._ROWS_AT_LEAST", 2)
-            monkeypatch.setattr("trifocal.retrieval.index.store._ROWS_PER_TOP", 1)
+            monkeypatch.setattr("trifocal.retrieval.index.candidates._ROWS_AT_MOST", most)
+            monkeypatch.setattr("trifocal.retrieval.index.candidates._ROWS_AT_LEAST", 2)
+            monkeypatch.setattr("trifocal.retrieval.index.candidates._ROWS_PER_TOP", 1)
             for videos, without in cases:
                 left = [entry for entry in items if entry.video in (videos or names) and entry.video not in without]
                 found = index.search(query(), top=8, videos=videos, without=without)

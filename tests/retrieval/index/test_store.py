@@ -1,4 +1,4 @@
-"""The store engine's own: the search index and its recall, the filters' words, other processes, and sudden death."""
+"""The store engine's own: the filters' words, what is erased, other processes, and sudden death."""
 
 from __future__ import annotations
 
@@ -15,73 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.retrieval.index.conftest import clustered
 
 from trifocal.errors import InvalidInput, LibraryDamaged, MissingExtra
-from trifocal.retrieval import IndexItem, Prototypes, StoreIndex, VideoFacts, VideoFilter
-from trifocal.retrieval.index import store as store_module
+from trifocal.retrieval import IndexItem, StoreIndex, VideoFilter
+from trifocal.retrieval.index import candidates as candidates_module
 from trifocal.retrieval.index.erasing import hide_and_loosen
 from trifocal.retrieval.index.rows import admitted, named
 
 MakeItem = Callable[..., IndexItem]
 Query = Callable[..., Any]
-
-
-def clustered(videos: int, *, k: int = 8, dim: int = 32) -> list[IndexItem]:
-    """Videos around 40 centres."""
-    rng = np.random.default_rng(3)
-    centres = rng.normal(size=(40, dim))
-    items = []
-    for number in range(videos):
-        rows = centres[rng.integers(0, 40, k)] + rng.normal(scale=0.5, size=(k, dim))
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        spans = np.stack([np.arange(k), np.arange(k) + 1], axis=1).astype(np.float32)
-        prototypes = Prototypes(vectors=rows.astype(np.float16), spans_s=spans)
-        items.append(IndexItem(f"v{number:05d}", prototypes, VideoFacts(folder="/a" if number % 10 else "/b")))
-    return items
-
-
-@pytest.fixture
-def lancedb() -> Any:
-    if not os.environ.get("CI"):
-        return pytest.importorskip("lancedb")
-    import lancedb
-
-    return lancedb
-
-
-@pytest.mark.usefixtures("lancedb")
-def test_the_search_index(tmp_path: Path, query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_INDEX_FROM_ROWS", 2000)
-    items = clustered(500)
-    index = StoreIndex.create(tmp_path / "store", encoder="e", dim=32)
-    index.add(items[:450])
-    index.optimize()
-    assert index.partitions() == 16
-    index.add(items[450:])  # not in the search index yet, and found all the same
-    last = items[-1].prototypes.vectors[0].astype(np.float32)
-    assert index.search(last / np.linalg.norm(last), top=1)[0].video == items[-1].video
-    index.optimize()
-    queries = np.stack([items[n].prototypes.vectors[2].astype(np.float32) for n in range(0, 500, 25)])
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    assert index.recall(queries, probes=16) > 0.9
-    few = [index.recall(queries, probes=1), index.recall(queries)]
-    assert few[0] <= few[1]
-    for one in queries[:5]:
-        exact = {moment.video: moment for moment in index.search(one, top=500, exact=True)}
-        for moment in index.search(one):  # whatever is found has its exact score and span
-            assert moment == exact[moment.video]
-    for narrowed in ({"where": VideoFilter(folder="/b")}, {"videos": [item.video for item in items[::10]]}):
-        for one in queries[:5]:  # little is left, and nothing of it is missed
-            assert index.search(one, probes=1, **narrowed) == index.search(one, exact=True, **narrowed)
-    assert index.search(queries[0], where=VideoFilter(folder="/nowhere")) == []
-    index.remove([items[3].video])
-    index.purge()
-    trace = items[3].prototypes.vectors[0].tobytes()
-    stored = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
-    assert stored
-    assert not any(trace in path.read_bytes() for path in stored)
-    assert len(index) == 499
-    index.verify()
 
 
 def test_conditions_are_quoted() -> None:
@@ -138,7 +81,7 @@ def left_of(item: IndexItem, folder: Path) -> list[str]:
 @pytest.mark.usefixtures("lancedb")
 def test_17_what_is_erased_leaves_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it in the search index, which is brought up to date and not trained again."""
-    monkeypatch.setattr(store_module, "_INDEX_FROM_ROWS", 2000)
+    monkeypatch.setattr(candidates_module, "_INDEX_FROM_ROWS", 2000)
     items = clustered(500)
     index = StoreIndex.create(tmp_path / "store", encoder="e", dim=32)
     index.add(items)
@@ -183,8 +126,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from trifocal.retrieval import IndexItem, Prototypes, StoreIndex
-from trifocal.retrieval.index import store
-store._INDEX_FROM_ROWS = 500
+from trifocal.retrieval.index import candidates
+candidates._INDEX_FROM_ROWS = 500
 verb, kind = sys.argv[2], sys.argv[3]
 index = StoreIndex.open(sys.argv[1], encoder="e")
 
