@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trifocal.errors import LibraryDamaged
 from trifocal.retrieval import ExactIndex, IndexItem, Moment, Prototypes
-from trifocal.retrieval.index import exact as exact_module
+from trifocal.retrieval.index import changes as changes_module
 from trifocal.retrieval.index import scoring as scoring_module
 from trifocal.retrieval.index import snapshot as snapshot_module
 from trifocal.retrieval.index.scoring import exact_scores, half_error, half_scores, wide_error, wide_scores
@@ -100,7 +100,7 @@ def test_a_search_is_what_comparing_everything_in_float64_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, halves: bool
 ) -> None:
     monkeypatch.setattr(scoring_module, "_multiplies_halves", lambda: halves)
-    monkeypatch.setattr(exact_module, "_SEGMENT_NUMBERS", 90 * DIM)  # equals lie in several segments
+    monkeypatch.setattr(changes_module, "_SEGMENT_NUMBERS", 90 * DIM)  # equals lie in several segments
     items = sorted(make(200), key=lambda one: one.video)
     index = ExactIndex.build(tmp_path, items, encoder="e", dim=DIM, codes=["int8"])
     assert len(index.manifest.segments) > 1

@@ -1,8 +1,8 @@
 """Indexes: prototypes of many videos on disk, changed in whole steps and searched.
 
 In order of reading: `interface` (what every engine offers, facts and filters), `exact` (the default engine) over
-`snapshot`, `segment`, `codes` and `files`, `store` (LanceDB, for collections too large for that), `combine` (several
-queries as one).
+`snapshot`, `changes`, `segment`, `codes` and `files`, `store` (LanceDB, for collections too large for that) over
+`store_view`, `candidates` and `rows`, `combine` (several queries as one).
 """
 
 from __future__ import annotations

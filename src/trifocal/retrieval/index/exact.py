@@ -2,42 +2,31 @@
 
 Nothing is approximate and no index is trained. 10,000 videos take less than 50 ms on two cores
 (`trifocal.bench.search`); for collections too large for that there is `StoreIndex`. The files are segments that never
-change (`segment`), each change writes new ones and swaps the manifest (`files`); so removing a video rewrites its
-segment, and nothing of it is left on the disk. `snapshot` searches. Torch is imported at the first search, not with the
-module.
+change (`segment`), each change writes new ones (`changes`) and swaps the manifest (`files`); so removing a video
+rewrites its segment, and nothing of it is left on the disk. `snapshot` searches. Torch is imported at the first search,
+not with the module.
 """
 
 from __future__ import annotations
 
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from trifocal.errors import EncoderMismatch, InvalidInput, LibraryDamaged
+from trifocal.errors import EncoderMismatch, InvalidInput
+from trifocal.retrieval.index.changes import commit_segments, segments_with, segments_without, write_segments
 from trifocal.retrieval.index.codes import default_shortlist
-from trifocal.retrieval.index.files import (
-    CODES,
-    REBUILD,
-    Manifest,
-    StoredSegment,
-    commit_manifest,
-    file_sha256,
-    read_manifest,
-    writing_index,
-)
+from trifocal.retrieval.index.files import CODES, Manifest, check_files, commit_manifest, writing_index
 from trifocal.retrieval.index.interface import (
     IndexItem,
     VideoFilter,
     as_items,
     check_count,
-    check_item,
     check_queries,
     check_query,
     export_items,
 )
-from trifocal.retrieval.index.segment import Segment, write_segment
 from trifocal.retrieval.index.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -47,18 +36,11 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from trifocal.retrieval.index.codes import Codes
+    from trifocal.retrieval.index.files import StoredSegment
     from trifocal.retrieval.moment import Moment
     from trifocal.retrieval.prototypes import Prototypes
 
 __all__ = ["ExactIndex"]
-
-# A segment is full at this many numbers, 128 MiB of vectors: what a removal has to rewrite at most, and what an `add`
-# holds in memory.
-_SEGMENT_NUMBERS = 2**26
-# More small segments than this are merged.
-_SMALL_SEGMENTS = 8
-# A writer may delete the files of the manifest just read; then there is a newer manifest to read.
-_READ_TRIES = 5
 
 
 class ExactIndex:
@@ -144,7 +126,7 @@ class ExactIndex:
             raise InvalidInput(f"codes are {codes!r}", remedy=f"Give a list of: {', '.join(CODES)}.")
         place, kinds = Path(folder), tuple(sorted(set(codes)))
         with writing_index(place):
-            segments = _write_all(place, as_items(items), dim=dim, codes=kinds)
+            segments = write_segments(place, as_items(items), dim=dim, codes=kinds)
             commit_manifest(place, Manifest.of(segments, encoder=encoder, dim=dim, codes=kinds))
         return cls.open(folder, encoder=encoder)
 
@@ -166,7 +148,7 @@ class ExactIndex:
             EncoderMismatch: another encoder made it.
         """
         place = Path(folder)
-        snapshot = _opened(place)
+        snapshot = Snapshot.open(place)
         if encoder is not None and encoder != snapshot.manifest.encoder:
             raise EncoderMismatch(
                 f"the index in {place} was made by the encoder {snapshot.manifest.encoder}, not by {encoder}",
@@ -177,7 +159,7 @@ class ExactIndex:
 
     def refresh(self) -> None:
         """See what other processes have committed since."""
-        self._now = _opened(self.folder)
+        self._now = Snapshot.open(self.folder)
 
     def add(self, items: Iterable[tuple[Any, ...]]) -> int:
         """Add videos that are not in it, in one commit; any order.
@@ -218,14 +200,14 @@ class ExactIndex:
             self.refresh()
             for video in sorted(gone):
                 self._now.place_of(video)
-            self._commit(self._without(gone))
+            self._commit(segments_without(self.folder, self._now, gone))
         return len(gone)
 
     def compact(self) -> None:
         """Write everything anew into full segments, sorted; searches after many small changes get faster by it."""
         with writing_index(self.folder):
             self.refresh()
-            self._commit(_write_all(self.folder, self.items(), dim=self.dim, codes=self.manifest.codes))
+            self._commit(write_segments(self.folder, self.items(), dim=self.dim, codes=self.manifest.codes))
 
     def count(self, where: VideoFilter | None = None) -> int:
         """How many videos, or how many of them a filter admits."""
@@ -373,14 +355,7 @@ class ExactIndex:
         Raises:
             LibraryDamaged: something differs from what was written.
         """
-        for stored in (file for segment in self.manifest.segments for file in segment.files.values()):
-            path = self.folder / stored.name
-            try:
-                found = file_sha256(path)
-            except OSError as error:
-                raise LibraryDamaged(f"{path} cannot be read ({type(error).__name__})", remedy=REBUILD) from error
-            if found != stored.sha256:
-                raise LibraryDamaged(f"{path} has the SHA-256 {found}, not {stored.sha256}", remedy=REBUILD)
+        check_files(self.folder, self.manifest)
 
     def export(self, folder: str | PathLike[str]) -> Path:
         """Write everything as plain files: `vectors.npy`, `prototypes.csv`, `about.json`; see `export_items`."""
@@ -389,91 +364,16 @@ class ExactIndex:
     def _put(self, items: Iterable[tuple[Any, ...]], *, replacing: bool) -> int:
         with writing_index(self.folder):
             self.refresh()
-            seen: set[str] = set()
-            written: list[StoredSegment] = []
-            for block in _blocks(as_items(items), dim=self.dim):
-                for item in block:
-                    if item.video in seen or (not replacing and item.video in self):
-                        raise InvalidInput(
-                            f"the video {item.video!r} is there already",
-                            remedy="Give each video once; `replace` puts it in place of what is there.",
-                        )
-                    seen.add(item.video)
-                written += _write_all(self.folder, iter(block), dim=self.dim, codes=self.manifest.codes)
-            if seen:
-                self._commit(self._without(seen & self._now.place.keys()) + written)
-        return len(seen)
-
-    def _without(self, gone: Collection[str]) -> list[StoredSegment]:
-        """The segments as they are, except those that hold one of `gone`, which are written again without it."""
-        kept: list[StoredSegment] = []
-        for segment in self._now.segments:
-            if not any(video in gone for video in segment.videos):
-                kept.append(segment.stored)
-                continue
-            rest = (segment.item(place) for place, video in enumerate(segment.videos) if video not in gone)
-            kept += _write_all(self.folder, rest, dim=self.dim, codes=self.manifest.codes)
-        return kept
+            segments, count = segments_with(self.folder, self._now, items, replacing=replacing)
+            if count:
+                self._commit(segments)
+        return count
 
     def _commit(self, segments: list[StoredSegment]) -> None:
-        small = [segment for segment in segments if segment.prototypes * self.dim < _SEGMENT_NUMBERS // 2]
-        if len(small) > _SMALL_SEGMENTS:
-            opened = [Segment(self.folder, one, dim=self.dim, codes=self.manifest.codes) for one in small]
-            held = sorted(
-                ((video, part, place) for part in opened for place, video in enumerate(part.videos)),
-                key=lambda one: one[0],
-            )
-            joined = (part.item(place) for _, part, place in held)
-            merged = _write_all(self.folder, joined, dim=self.dim, codes=self.manifest.codes)
-            segments = [segment for segment in segments if segment not in small] + merged
-        manifest = Manifest.of(segments, encoder=self.encoder, dim=self.dim, codes=self.manifest.codes)
-        commit_manifest(self.folder, manifest)
+        commit_segments(self.folder, self._now, segments)
         self.refresh()
-
-
-def _opened(folder: Path) -> Snapshot:
-    manifest = read_manifest(folder)
-    for attempt in range(_READ_TRIES):
-        try:
-            parts = [Segment(folder, stored, dim=manifest.dim, codes=manifest.codes) for stored in manifest.segments]
-            break
-        except FileNotFoundError as error:
-            newer = read_manifest(folder)
-            if newer == manifest or attempt == _READ_TRIES - 1:
-                raise LibraryDamaged(f"{error.filename} is missing", remedy=REBUILD) from error
-            manifest = newer
-    snapshot = Snapshot(manifest, tuple(parts))
-    if len(snapshot.place) != len(snapshot.ids):
-        raise LibraryDamaged(f"the index in {folder} holds a video twice", remedy=REBUILD)
-    return snapshot
 
 
 def _check_codes(snapshot: Snapshot, codes: Codes | None) -> None:
     if codes is not None and codes not in snapshot.manifest.codes:
         raise InvalidInput(f"the index has no codes {codes!r}", remedy=f"Build it with codes=[{codes!r}].")
-
-
-def _write_all(folder: Path, items: Iterator[IndexItem], *, dim: int, codes: tuple[str, ...]) -> list[StoredSegment]:
-    """Items sorted by id as segments, each but the last full."""
-    segments: list[StoredSegment] = []
-    after: str | None = None
-    while True:
-        most = max(1, _SEGMENT_NUMBERS // dim)
-        written = write_segment(folder, items, dim=dim, codes=codes, most_rows=most, after=after)
-        if written is None:
-            return segments
-        segments.append(written[0])
-        after = written[1]
-
-
-def _blocks(items: Iterator[IndexItem], *, dim: int) -> Iterator[list[IndexItem]]:
-    """Runs of items that fill a segment each, sorted by id."""
-    while (first := next(items, None)) is not None:
-        block, rows = [], 0
-        for item in chain([first], items):
-            check_item(item, dim=dim)
-            block.append(item)
-            rows += len(item.prototypes)
-            if rows * dim >= _SEGMENT_NUMBERS:
-                break
-        yield sorted(block, key=lambda item: item.video)

@@ -35,6 +35,7 @@ __all__ = [
     "Manifest",
     "StoredFile",
     "StoredSegment",
+    "check_files",
     "commit_manifest",
     "file_sha256",
     "npy_header",
@@ -161,6 +162,22 @@ def commit_manifest(folder: Path, manifest: Manifest) -> None:
     _write_temporary(folder, "manifest", lambda file: file.write(text.encode())).replace(folder / MANIFEST)
     _sync_folder(folder)
     sweep(folder, keep=manifest.names())
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Hash every file that a manifest vouches for; reads all of the index.
+
+    Raises:
+        LibraryDamaged: one is gone, or differs from what was written.
+    """
+    for stored in (file for segment in manifest.segments for file in segment.files.values()):
+        path = folder / stored.name
+        try:
+            found = file_sha256(path)
+        except OSError as error:
+            raise LibraryDamaged(f"{path} cannot be read ({type(error).__name__})", remedy=REBUILD) from error
+        if found != stored.sha256:
+            raise LibraryDamaged(f"{path} has the SHA-256 {found}, not {stored.sha256}", remedy=REBUILD)
 
 
 def store_file(folder: Path, kind: str, suffix: str, write: Callable[[BinaryIO], object]) -> StoredFile:

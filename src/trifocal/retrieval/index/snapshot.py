@@ -13,22 +13,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trifocal.errors import NotInLibrary
+from trifocal.errors import LibraryDamaged, NotInLibrary
+from trifocal.retrieval.index.files import REBUILD, read_manifest
 from trifocal.retrieval.index.scoring import DECIMALS, half_error, wide_error
+from trifocal.retrieval.index.segment import Segment
 from trifocal.retrieval.moment import Moment, pick_moments
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from trifocal.retrieval.index.codes import Codes
     from trifocal.retrieval.index.files import Manifest
     from trifocal.retrieval.index.interface import VideoFacts, VideoFilter
-    from trifocal.retrieval.index.segment import Segment
 
 __all__ = ["Snapshot"]
 
+# A writer may delete the files of the manifest just read; then there is a newer manifest to read.
+_READ_TRIES = 5
 # Below this part of all videos, those chosen are copied together and compared; above, comparing all is cheaper.
 _DIRECT_SHARE = 1 / 8
 # Queries scored in one reading of the vectors: the scores of 100,000 videos x 32 take 13 MB a query.
@@ -53,6 +57,30 @@ class Snapshot:
         self.rank[self.by_id] = np.arange(len(self.ids))
         self.videos: tuple[str, ...] = tuple(self.ids[place] for place in self.by_id.tolist())
         self.place = {video: place for place, video in enumerate(self.ids)}
+
+    @classmethod
+    def open(cls, folder: Path) -> Snapshot:
+        """The latest commit of an index folder.
+
+        Raises:
+            LibraryNotFound: no index there.
+            LibraryDamaged: its files are missing, or contradict the manifest or each other.
+        """
+        manifest = read_manifest(folder)
+        for attempt in range(_READ_TRIES):
+            try:
+                dim, codes = manifest.dim, manifest.codes
+                parts = [Segment(folder, stored, dim=dim, codes=codes) for stored in manifest.segments]
+                break
+            except FileNotFoundError as error:
+                newer = read_manifest(folder)
+                if newer == manifest or attempt == _READ_TRIES - 1:
+                    raise LibraryDamaged(f"{error.filename} is missing", remedy=REBUILD) from error
+                manifest = newer
+        snapshot = cls(manifest, tuple(parts))
+        if len(snapshot.place) != len(snapshot.ids):
+            raise LibraryDamaged(f"the index in {folder} holds a video twice", remedy=REBUILD)
+        return snapshot
 
     @cached_property
     def facts(self) -> tuple[VideoFacts, ...]:
