@@ -12,6 +12,16 @@ from torch import Tensor, nn
 
 from trifocal.training import Batches, EpochBatches, Task, rank_and_world
 
+CONFIG: dict[str, Any] = {
+    "epochs": 6,
+    "lr": 0.01,
+    "warmup": 0.1,
+    "schedule": "cosine",
+    "monitor": "error",
+    "device": "cpu",
+    "ema": 0.9,
+}
+
 
 class Curve(Task):
     """Fit y = sin(x) from noisy samples; `noisy=False` leaves all randomness but the order out."""
@@ -57,6 +67,10 @@ class Curve(Task):
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def without_clock(history: tuple[Mapping[str, float], ...]) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
 
 
 @pytest.fixture

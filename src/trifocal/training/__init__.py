@@ -1,7 +1,8 @@
 """The one training loop, which knows no task: several processes, precision, resume, schedules, logs, checkpoints.
 
-In order of reading: `config` (what a run can be told), `task` (what it must be given), `trainer` (`fit`, the loop), and
-what the loop stands on: `batching`, `schedule`, `optimiser`, `average`, `seeding`, `processes`, `checkpoint`, `logs`.
+In order of reading: `config` (what a run can be told), `task` (what it must be given), `trainer` (`fit`, the loop),
+`step` (one move of the weights), `state` (what a checkpoint keeps of a run), and what these stand on: `batching`,
+`schedule`, `optimiser`, `average`, `seeding`, `processes`, `checkpoint`, `logs`.
 """
 
 from __future__ import annotations
