@@ -335,7 +335,7 @@ def test_13_repair_killed_before_the_files_are_added_again(
     before = library.dump()
     sql(library, f"DELETE FROM videos WHERE id = '{first(library)}'")
     with monkeypatch.context() as patch:
-        patch.setattr("trifocal.library.ingest.Ingest.add", die)
+        patch.setattr("trifocal.library.addition.Addition.add", die)
         with pytest.raises(Killed):
             library.repair()
     assert [finding.kind for finding in library.verify().problems] == ["reference"]

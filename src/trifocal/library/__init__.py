@@ -1,9 +1,10 @@
 """The library: a folder that holds what is known of a person's videos, and the verbs on it.
 
 `Library` is the front: `create`, `open`, `add`, `find`, `ask`, `detect`, `videos`, `remove`, `verify`, ... Behind
-it, in the order of an `add`: `scan` (which files), `plan` (what it means), `stages` and `executor` (decode, encode),
-`ingest` (the whole, safe to kill), `store` (files), `catalogue`, `schema` and `contents` (SQLite), `lease` and
-`session` (who writes); then `view` (the verbs that read), `search`, `lookup`, `removal`, `verify`, `repair`, `salvage`.
+it, in the order of an `add`: `addition` (the whole), `scan` (which files), `plan` (what it means), `stages` and
+`executor` (decode, encode), `ingest` (each new content, safe to kill), `tally` (the report), `store` (files),
+`catalogue`, `schema` and `contents` (SQLite), `lease` and `session` (who writes); then `view` (the verbs that read),
+`search`, `lookup`, `removal`; `upkeep` (the verbs that keep it in order) with `verify`, `repair`, `salvage`, `reindex`.
 Of a `detect`: `looker` (a detector), `detection` (the act), `tubes` (rows), `acting` (moments where somebody acts).
 """
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from trifocal.library.settings import EncoderIdentity, LibrarySettings
 
-__all__ = ["dump", "failures", "quarantined", "status", "video_records"]
+__all__ = ["changed_while_read", "dump", "failures", "quarantined", "status", "video_records"]
 
 
 def video_records(connection: sqlite3.Connection, ids: Iterable[str] | None = None) -> list[VideoRecord]:
@@ -111,6 +111,16 @@ def quarantined(path: str, *, times: int) -> AddFailure:
         code="quarantined",
         message=f"{PurePath(path).name} was being ingested {times} times when the process was killed",
         remedy="Try it again with `retry_failed` (`trifocal add --retry-failed`), or leave it out.",
+    )
+
+
+def changed_while_read(path: str) -> AddFailure:
+    """What is said of a file that is no longer what it was when it was opened."""
+    return AddFailure(
+        path=path,
+        code="changed_while_read",
+        message=f"{PurePath(path).name} changed while it was read",
+        remedy="Add it again when it is complete.",
     )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trifocal.retrieval import FrameTextEncoder
     from trifocal.video import Limits, VideoInfo
 
-__all__ = ["Executor", "LocalExecutor"]
+__all__ = ["Executor", "ExecutorFactory", "LocalExecutor"]
 
 # Batches that wait between the decoder and the encoder: two for each of the two consumers.
 _QUEUE = 4
@@ -45,6 +45,21 @@ class Executor(Protocol):
             tasks: pulled one by one as capacity allows; a task counts as begun when it is pulled.
             on_seconds: told how far in a video the work is.
         """
+
+
+class ExecutorFactory(Protocol):
+    """Makes the executor of an `add`; `LocalExecutor` is one."""
+
+    def __call__(
+        self,
+        *,
+        reader: VideoReader,
+        encoder: FrameTextEncoder,
+        settings: LibrarySettings,
+        limits: Limits,
+        workers: int,
+    ) -> Executor:
+        """An executor with these parts."""
 
 
 class LocalExecutor:

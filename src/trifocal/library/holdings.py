@@ -1,6 +1,7 @@
 """What a library holds, as it is listed and read: videos, prototypes, tubes, pictures, files.
 
-`Holdings` has the parts of an open library. `LibraryView` adds searching and asking, `Library` the verbs that write.
+`Holdings` has the parts of an open library. `LibraryView` adds searching and asking, `LibraryUpkeep` and
+`Library` the verbs that write.
 The encoder is loaded when it is first needed.
 """
 

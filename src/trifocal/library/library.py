@@ -3,7 +3,8 @@
 `trifocal.json` says what it is, `catalogue.sqlite3` what it holds, `prototypes/` and `thumbnails/` hold one video each,
 `index/`, `cache/` and `logs/` can be deleted at any time. The videos stay where they are. One process writes at a
 time (`LibraryBusy` for a second), any number read meanwhile. The encoder and the chat model are loaded when they are
-first needed. The verbs that read are in `view`, those that write here, each in front of a module of its own.
+first needed. The verbs that read are in `view`, those that keep it in order in `upkeep`, those that change what it
+holds here, each in front of a module of its own.
 """
 
 from __future__ import annotations
@@ -11,18 +12,17 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
-from trifocal.errors import InvalidInput, LibraryNotFound
+from trifocal.errors import LibraryNotFound
 from trifocal.library import contents, removal
+from trifocal.library.addition import AddOptions
 from trifocal.library.catalogue import Catalogue
 from trifocal.library.detection import detect_videos, forget_detector
 from trifocal.library.engine import Engine
 from trifocal.library.executor import LocalExecutor
-from trifocal.library.ingest import AddOptions, Ingest
 from trifocal.library.lease import Lease
 from trifocal.library.looker import as_looker
-from trifocal.library.meter import Meter
 from trifocal.library.opening import (
     check_count,
     check_empty,
@@ -32,14 +32,11 @@ from trifocal.library.opening import (
     not_yet_made,
     open_parts,
 )
-from trifocal.library.reindex import check_settings, next_manifest, reindex
-from trifocal.library.repair import repair
 from trifocal.library.salvage import open_damaged
 from trifocal.library.session import writing
 from trifocal.library.settings import MANIFEST_NAME, EncoderIdentity, LibrarySettings, Manifest
 from trifocal.library.store import Store, disk_errors
-from trifocal.library.verify import verify
-from trifocal.library.view import LibraryView
+from trifocal.library.upkeep import LibraryUpkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,39 +45,21 @@ if TYPE_CHECKING:
     from trifocal.action import ActionModel, DetectConfig
     from trifocal.chat import VideoChat
     from trifocal.library.detection import DetectionReport
-    from trifocal.library.executor import Executor
+    from trifocal.library.executor import ExecutorFactory
     from trifocal.library.looker import Looker
     from trifocal.library.records import AddProgress, AddReport, DetectProgress, RemoveReport
-    from trifocal.library.reindex import ReindexReport
-    from trifocal.library.repair import RepairReport
-    from trifocal.library.session import Session
     from trifocal.library.stages import VideoReader
-    from trifocal.library.verify import VerifyReport
     from trifocal.retrieval import FrameTextEncoder
     from trifocal.video import Limits
 
-__all__ = ["ExecutorFactory", "Library"]
+__all__ = ["Library"]
 
 
-class ExecutorFactory(Protocol):
-    """Makes the executor of an `add`; `LocalExecutor` is one."""
-
-    def __call__(
-        self,
-        *,
-        reader: VideoReader,
-        encoder: FrameTextEncoder,
-        settings: LibrarySettings,
-        limits: Limits,
-        workers: int,
-    ) -> Executor:
-        """An executor with these parts."""
-
-
-class Library(LibraryView):
+class Library(LibraryUpkeep):
     """A collection of videos. Make one with `create`, open one with `open`; use it as a context manager or `close` it.
 
-    The verbs that read (`find`, `ask`, `videos`, ...) are those of `LibraryView`; those that write are here.
+    The verbs that read (`find`, `ask`, `videos`, ...) are those of `LibraryView`, those that keep it in order
+    (`verify`, `repair`, `reindex`, ...) those of `LibraryUpkeep`; those that change what it holds are here.
 
     Attributes:
         folder: where it is.
@@ -258,8 +237,8 @@ class Library(LibraryView):
             recursive=recursive, pattern=pattern, follow_symlinks=follow_symlinks, retry_failed=retry_failed
         )
         with writing(self._catalogue, self._store, self._log, verb="add") as session:
-            ingest = self._ingest(session, progress=progress, workers=workers, executor=executor)
-            return ingest.add(paths, options=options)
+            addition = self._addition(session, progress=progress, workers=workers, executor=executor)
+            return addition.add(paths, options=options)
 
     def detect(
         self,
@@ -328,151 +307,3 @@ class Library(LibraryView):
         if engine.uri is not None:
             self._search.index()  # a store elsewhere is told at once; what is in the folder has been changed already
         return report
-
-    def verify(self, *, sources: bool = False) -> VerifyReport:
-        """Check everything against everything; changes nothing.
-
-        Damage is a finding, not an error; only what stops the check itself is raised.
-
-        Args:
-            sources: also read every video file and compare its content; without it, sizes and times are compared.
-        """
-        return verify(
-            self._catalogue, self._store, self._search, manifest=self._manifest, reader=self._reader, sources=sources
-        )
-
-    def repair(self, *, sources: bool = False, progress: Callable[[AddProgress], None] | None = None) -> RepairReport:
-        """Put right what `verify` finds, and say what was done. Open the library with `damaged=True` for the worst.
-
-        Args:
-            sources: as for `verify`.
-            progress: told how far the videos that are made again are.
-
-        Raises:
-            LibraryBusy: another process is writing.
-            LibraryDamaged: the catalogue's pages are damaged, and the library was not opened with `damaged=True`.
-        """
-        before = self.verify(sources=sources)
-        mended, self._mended = self._mended, ()
-        with writing(self._catalogue, self._store, self._log, verb="repair") as session:
-            return repair(
-                session,
-                lambda: self._ingest(session, progress=progress, workers=1, executor=LocalExecutor),
-                check=lambda: self.verify(sources=sources),
-                search=self._search,
-                manifest=self._manifest,
-                reader=self._reader,
-                before=before,
-                mended=mended,
-            )
-
-    def reindex(
-        self,
-        *,
-        encoder: str | FrameTextEncoder | None = None,
-        settings: LibrarySettings | None = None,
-        leave_out: bool = False,
-        workers: int = 1,
-        progress: Callable[[AddProgress], None] | None = None,
-        executor: ExecutorFactory = LocalExecutor,
-    ) -> ReindexReport:
-        """Encode all videos again with another encoder or other settings, beside what is there, and swap at the end.
-
-        Searching goes on with the old until then. Safe to interrupt anywhere: the next call with the same aim goes on.
-        Ids stay as they are. Other processes that have the library open are told to open it again.
-
-        Args:
-            encoder: the new one, by name or as it is; None keeps the one there is.
-            settings: the new ones; None keeps those there are.
-            leave_out: let videos whose files cannot be encoded leave the library; otherwise there is no swap while
-                there are any, and the report names them.
-            workers: how many videos are decoded ahead of the one that is encoded, 1 to 32.
-            progress: told how far it is, often.
-            executor: who runs decode and encode.
-
-        Raises:
-            InvalidInput: nothing would change, prototypes are to change of an encoder that makes its own, or a number
-                is out of range.
-            LibraryBusy: another process is writing.
-            LibraryError: the disk is full or may not be written; what was finished is kept.
-            WeightsUnavailable: the encoder's files cannot be had.
-        """
-        check_count("workers", workers, most=32)
-        loaded = self.encoder() if encoder is None else encoder
-        if isinstance(loaded, str):
-            loaded = load_named_encoder(loaded, device=self._device)
-        reference = (
-            self.encoder_identity.reference
-            if encoder is None
-            else lasting_name(encoder)
-            if isinstance(encoder, str)
-            else None
-        )
-        identity = EncoderIdentity(id=loaded.id, dim=loaded.dim, reference=reference)
-        chosen = self.settings if settings is None else settings
-        if (identity, chosen) == (self.encoder_identity, self.settings):
-            raise InvalidInput(
-                "the library has this encoder and these settings already", remedy="Name another encoder, or setting."
-            )
-        check_settings(loaded, now=self.settings, chosen=chosen)
-        aim = next_manifest(self._manifest, encoder=identity, settings=chosen)
-
-        def make_executor() -> Executor:
-            return executor(reader=self._reader, encoder=loaded, settings=chosen, limits=self._limits, workers=workers)
-
-        with writing(self._catalogue, self._store, self._log, verb="reindex") as session:
-            report = reindex(session, make_executor, aim=aim, meter=Meter(progress), leave_out=leave_out)
-        if report.swapped:
-            self._become(aim, encoder=loaded)
-        return report
-
-    def use_engine(
-        self,
-        engine: Literal["exact", "store"],
-        *,
-        uri: str | None = None,
-        codes: Literal["int8", "binary"] | None = None,
-    ) -> None:
-        """Choose the index that the library searches with; it is made at the next search.
-
-        Args:
-            engine: `exact` files, or the `store` for large collections (`StoreIndex`; needs the extra `scale`).
-            uri: where the store is: a folder, object storage, or a server; None for the library's own folder.
-            codes: coarse codes that `exact` keeps beside the vectors and reads first (`ExactIndex.search`): less to
-                read from the disk, no longer exact. Several queries at once are searched exactly all the same.
-
-        Raises:
-            InvalidInput: no such engine or codes, an address for `exact`, or codes for the store.
-            LibraryBusy: another process is writing.
-        """
-        text = Engine(engine=engine, uri=uri, codes=codes).text
-        with writing(self._catalogue, self._store, self._log, verb="reindex") as session:
-            with session.catalogue.write(session.lease) as connection:
-                contents.set_meta(connection, contents.ENGINE, text)
-            self._search.clear()
-
-    def _ingest(
-        self,
-        session: Session,
-        *,
-        progress: Callable[[AddProgress], None] | None,
-        workers: int,
-        executor: ExecutorFactory,
-    ) -> Ingest:
-        def make_executor() -> Executor:
-            return executor(
-                reader=self._reader,
-                encoder=self.encoder(),
-                settings=self.settings,
-                limits=self._limits,
-                workers=workers,
-            )
-
-        return Ingest(
-            session,
-            reader=self._reader,
-            executor=make_executor,
-            settings=self.settings,
-            limits=self._limits,
-            meter=Meter(progress),
-        )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trifocal.errors import LibraryDamaged, VideoError
 from trifocal.library import contents
-from trifocal.library.ingest import AddOptions
+from trifocal.library.addition import AddOptions
 from trifocal.library.plan import IngestTask
 from trifocal.library.salvage import SALVAGE, mend_references, set_aside_path
 from trifocal.library.scan import scan, still_the_same
@@ -26,7 +26,7 @@ from trifocal.library.tubes import delete_detection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trifocal.library.ingest import Ingest
+    from trifocal.library.addition import Addition
     from trifocal.library.records import AddReport
     from trifocal.library.scan import FoundFile
     from trifocal.library.search import Search
@@ -58,7 +58,7 @@ class RepairReport:
 
 def repair(
     session: Session,
-    ingest: Callable[[], Ingest],
+    addition: Callable[[], Addition],
     *,
     check: Callable[[], VerifyReport],
     search: Search,
@@ -71,7 +71,7 @@ def repair(
 
     Args:
         session: the right to write; taking it has deleted leftovers.
-        ingest: a fresh ingest for each round.
+        addition: makes a fresh one for each round.
         check: `Library.verify`.
         search: the library's index.
         manifest: what `trifocal.json` has to say.
@@ -98,7 +98,7 @@ def repair(
     dark = {finding.subject for finding in before.problems if finding.kind in ("thumbnails", "tokens")} - useless
     tasks = _sources(session, useless, dark, reader=reader, done=done, lost=lost)
     if tasks:
-        report = ingest().again(tuple(tasks))
+        report = addition().again(tuple(tasks))
         done += [f"made video {task.sha256[:16]} again from {task.path}" for task in _finished(tasks, report)]
         failed = {failure.path: failure for failure in report.failed}
         for task in tasks:
@@ -120,7 +120,7 @@ def repair(
         # Looked at by content: a change that kept size and time would pass otherwise.
         with session.catalogue.write(session.lease) as connection:
             connection.executemany("UPDATE files SET inode = -1 WHERE path = ?", [(path,) for path in again])
-        report = ingest().add(sorted(set(again)), options=AddOptions())
+        report = addition().add(sorted(set(again)), options=AddOptions())
         done += _told(report)
         lost += [f"{failure.path}: {failure.message}" for failure in (*report.failed, *report.skipped)]
     if any(finding.kind == "index" for finding in before.findings):

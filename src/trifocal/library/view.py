@@ -1,7 +1,7 @@
 """Searching and asking a library; safe from several threads and beside a writer.
 
-`LibraryView` adds to what is listed (`Holdings`) the verbs that look for something and change nothing; `Library` adds
-those that write. The chat model is loaded when it is first needed.
+`LibraryView` adds to what is listed (`Holdings`) the verbs that look for something and change nothing; `LibraryUpkeep`
+and `Library` add those that write. The chat model is loaded when it is first needed.
 """
 
 from __future__ import annotations
