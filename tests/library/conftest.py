@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trifocal.action import DetectReport
+    from trifocal.library import FileChange
 
 ERRORS = {"unreadable": UnreadableVideo, "unsupported": UnsupportedVideo, "crash": DecoderFailed}
 
@@ -166,6 +167,11 @@ def write_bad(path: Path, kind: str = "unreadable") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"BAD {kind}\n", encoding="utf-8")
     return path
+
+
+def names(changes: Sequence[FileChange]) -> list[str]:
+    """The file names of what a report lists."""
+    return [Path(change.path).name for change in changes]
 
 
 def state_of(folder: Path) -> dict[str, bytes]:
