@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -93,6 +94,68 @@ def test_raw_pictures_through_the_standard_input(model: Path) -> None:
     assert json.loads(done.stdout)["end_s"] < 2
 
 
+def test_what_was_seen_before_an_interrupt_is_kept(model: Path, tmp_path: Path) -> None:
+    raw = np.random.default_rng(1).integers(0, 255, (200, HEIGHT, WIDTH, 3), np.uint8).tobytes()
+    out = [tmp_path / "x.json", tmp_path / "x.vtt"]
+    command = [sys.executable, "-m", "trifocal", "detect", "-", "--model", str(model), "--linker", "online"]
+    command += ["--size", f"{WIDTH}x{HEIGHT}", "--fps", str(FPS), "--out", str(out[0]), "--out", str(out[1])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        running.stdin.write(raw)
+        running.stdin.flush()  # a pipe holds few of these pictures, so most are taken; and the stream stays open
+        running.send_signal(signal.SIGINT)
+        shown, said = (stream.read().decode() for stream in (running.stdout, running.stderr) if stream is not None)
+        assert running.wait() == 0, said
+    assert "actor 1" in shown
+    assert "interrupted: this is what was seen until" in said
+    report = json.loads(out[0].read_text())
+    assert report["tubes"]
+    assert 0 < report["end_s"] < 20
+    assert out[1].read_text().startswith("WEBVTT")
+
+
+def test_frames_that_a_camera_lost_are_told(run: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = np.random.default_rng(1).integers(0, 255, (COUNT, HEIGHT, WIDTH, 3), np.uint8)
+
+    def opened(*_: object, **__: object) -> video.Camera:
+        camera = video.Camera(iter([(at / FPS, one) for at, one in enumerate(pictures)]), size=(HEIGHT, WIDTH))
+        camera._thread.join()  # all have come before the first is wanted
+        return camera
+
+    monkeypatch.setattr(video.Camera, "open", opened)
+    done = run("detect", "/dev/video9", "--camera", "--model", model)
+    assert done.code == 0, done.err
+    assert f"{COUNT - 4} frames of the camera came too fast and were dropped" in done.err
+
+
+@pytest.mark.parametrize("how", [(), ("--size", f"{WIDTH}x{HEIGHT}", "--fps", str(FPS))])
+def test_an_empty_standard_input_is_told(model: Path, how: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "trifocal", "detect", "-", "--model", str(model), *how]
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "came through" in done.stderr
+
+
+def test_the_video_is_not_written_over(run: Run, model: Path, film: Path) -> None:
+    before = film.read_bytes()
+    for words in (("--out", film), ("--heat", film)):
+        done = run("detect", film, "--model", model, *words)
+        assert done.code != 0
+        assert "is the video itself" in done.err
+    assert film.read_bytes() == before
+
+
+def test_a_picture_of_nobody_is_told_after_the_table(run: Run, model: Path, film: Path, tmp_path: Path) -> None:
+    nobody = ActionModel.load(model)
+    with torch.no_grad():
+        nobody.detector.decoder.person_head.bias.copy_(torch.tensor([5.0, -5.0, 5.0]))
+    folder = nobody.save(tmp_path / "nobody")
+    done = run("detect", film, "--model", folder, "--heat", tmp_path / "h.jpg")
+    assert done.code != 0
+    assert "0 actors in 8 moments" in done.out
+    assert "nobody was detected, so there is no h.jpg" in done.err
+
+
 def test_frame_numbers_of_raw_pictures_count_in_their_own_rate(model: Path, tmp_path: Path) -> None:
     raw = np.random.default_rng(1).integers(0, 255, (COUNT, HEIGHT, WIDTH, 3), np.uint8).tobytes()
     command = [sys.executable, "-m", "trifocal", "detect", "-", "--model", str(model), "--out", str(tmp_path / "x.xml")]
@@ -130,7 +193,7 @@ def test_a_sheet_of_a_model_with_one_map_says_so(
     for folder in (model, one_map):
         assert run("detect", film, "--model", folder, "--heat", tmp_path / "h.jpg", "--action", "wave").code == 0
     assert titles[0].endswith("where “wave” looks")
-    assert titles[1].endswith("where the actor's map looks (this model has one map for all actions)")
+    assert titles[1].endswith("where the model looks (one map for all actions)")
 
 
 @pytest.mark.parametrize(
@@ -142,6 +205,11 @@ def test_a_sheet_of_a_model_with_one_map_says_so(
         (("FILM", "--seconds", "3"), "for streams"),
         (("FILM", "--out", "x.txt"), "x.txt ends in no known way"),
         (("FILM", "--heat", "x.png"), "x.png ends in no known way"),
+        (("FILM", "--out", "no/where.json"), "no/where.json has no folder no"),
+        (("FILM", "--actor", "1"), "--actor says what --heat draws"),
+        (("FILM", "--action", "walk"), "--action says what --heat draws"),
+        (("-", "--out", "x.MP4"), "a picture of a stream"),
+        (("-", "--out", "x.xml"), "frame numbers of a stream"),
         (("FILM", "--heat", "x.jpg", "--actor", "99"), "no actor 99"),
         (("FILM", "--heat", "x.jpg", "--action", "fly"), "no action 'fly'"),
         (("FILM", "--model", "nowhere"), "nowhere"),

@@ -96,7 +96,8 @@ def test_a_file_that_is_gone_is_told(run: Run, library: Path, model: Path, tmp_p
     film.unlink()
     ran = run("detect", video, "--model", model, *own)
     assert (ran.code, ran.out) == (3, "")
-    assert "film.mp4 is not there" in ran.err
+    assert "no file of video" in ran.err
+    assert "film.mp4" in ran.err
 
 
 @pytest.mark.parametrize(

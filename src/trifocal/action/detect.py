@@ -106,6 +106,7 @@ def detect(
     limits: Limits | None = None,
     isolated: bool = True,
     end_s: float | None = None,
+    keep_interrupted: bool = False,
     on_tube: Callable[[Tube], None] | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> DetectReport:
@@ -119,6 +120,8 @@ def detect(
         limits: what a file may be.
         isolated: decode a file in a process of its own.
         end_s: stop there; None goes to the end.
+        keep_interrupted: a `KeyboardInterrupt` ends the looking, and what was seen until then is the result, with a
+            warning; it is the only end that some cameras have.
         on_tube: called with each tube as soon as it is known.
         progress: called with the seconds seen and the seconds there are (0 for a stream).
 
@@ -129,13 +132,20 @@ def detect(
     if isinstance(source, LiveVideo):
         size = (source.height, source.width)
         run = _Run(model, config, name=name or "stream", size=size, end_s=end_s, on_tube=on_tube)
-        return run.of(source.stream(run.sampling), duration_s=0.0, progress=progress, dropped=lambda: source.dropped)
+        return run.of(
+            source.stream(run.sampling),
+            duration_s=0.0,
+            keep_interrupted=keep_interrupted,
+            progress=progress,
+            dropped=lambda: source.dropped,
+        )
     with video_files.open(source, limits=limits, isolated=isolated) as opened:
         info = opened.info
         size = (info.height, info.width)
         run = _Run(model, config, name=name or str(source), size=size, end_s=end_s, on_tube=on_tube)
         duration_s = min(info.duration_s, math.inf if end_s is None else end_s)
-        return run.of(opened.stream(run.sampling), duration_s=duration_s, progress=progress)
+        frames = opened.stream(run.sampling)
+        return run.of(frames, duration_s=duration_s, keep_interrupted=keep_interrupted, progress=progress)
 
 
 class _Run:
@@ -162,21 +172,27 @@ class _Run:
         frames: Iterable[Frames],
         *,
         duration_s: float,
+        keep_interrupted: bool,
         progress: Callable[[float, float], None] | None,
         dropped: Callable[[], int] = lambda: 0,
     ) -> DetectReport:
         online = OnlineLinker(config=self.config.link) if self.config.linker == "online" else None
         kept: list[FrameDetections] = []
         moments, end_s = 0, 0.0
-        for moment in watch(self.model, self._noticing(frames), size=self.size, config=self.config.watch):
-            moments, end_s = moments + 1, moment.time_s
-            if online is not None:
-                self._take(online.add(moment))
-            else:
-                sure = moment.actor_scores >= self.config.link.least_score
-                kept.append(moment.pick(np.flatnonzero(sure)))  # what linking would drop need not be held
-            if progress is not None:
-                progress(end_s, duration_s)
+        try:
+            for moment in watch(self.model, self._noticing(frames), size=self.size, config=self.config.watch):
+                moments, end_s = moments + 1, moment.time_s
+                if online is not None:
+                    self._take(online.add(moment))
+                else:
+                    sure = moment.actor_scores >= self.config.link.least_score
+                    kept.append(moment.pick(np.flatnonzero(sure)))  # what linking would drop need not be held
+                if progress is not None:
+                    progress(end_s, duration_s)
+        except KeyboardInterrupt:
+            if not keep_interrupted:
+                raise
+            self._warnings += (f"interrupted: this is what was seen until {end_s:.1f} s",)
         self._take(online.finish() if online is not None else link(kept, config=self.config.link))
         height, width = self.size
         order = sorted(self._tubes, key=lambda tube: (tube.start_s, tube.actor))

@@ -64,11 +64,9 @@ def heat(
         InvalidInput: the model has no such class, or `moments` is below 1.
         VideoError: the video cannot be used.
     """
-    if action not in model.classes:
-        raise InvalidInput(f"the model has no action {action!r}", remedy=f"It has {', '.join(model.classes)}.")
+    label = model.label(action)
     if moments is not None and moments < 1:
         raise InvalidInput(f"moments is {moments}", remedy="Give at least 1, or None for all.")
-    label = model.classes.index(action)
     ask = replace(config or WatchConfig(), attention=True)
     with video_files.open(path, limits=limits) as opened:
         size = (opened.info.height, opened.info.width)

@@ -91,6 +91,16 @@ class ActionModel:
             return short, max(short, int(short * width / height))
         return max(short, int(short * height / width)), short
 
+    def label(self, action: str) -> int:
+        """The place of an action among the classes.
+
+        Raises:
+            InvalidInput: the model has no such class.
+        """
+        if action not in self.classes:
+            raise InvalidInput(f"the model has no action {action!r}", remedy=f"It has {', '.join(self.classes)}.")
+        return self.classes.index(action)
+
     def prepare(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
         """uint8 (T, H, W, 3) to the network's input, float32 (3, T, H, W)."""
         clip: torch.Tensor = cast("Any", self.detector.body).preprocess(torch.from_numpy(images).to(self.device))
@@ -126,7 +136,8 @@ class ActionModel:
         for name in (CONFIG_FILE, WEIGHTS_FILE, LABELS_FILE):
             if not (folder / name).is_file():
                 raise WeightsUnavailable(
-                    f"{folder} has no {name}", remedy="Give a folder that `trifocal train detect` or `convert` wrote."
+                    f"{folder} has no {name}",
+                    remedy="Give a folder that `trifocal train detect` or `trifocal weights convert` wrote.",
                 )
         try:
             labels = json.loads((folder / LABELS_FILE).read_text(encoding="utf-8"))

@@ -66,8 +66,12 @@ def tell_unseen(library: Library, actions: Sequence[str]) -> None:
 
 
 def actions_of(tube: Tube, *, least: float) -> str:
-    """The actions that a tube reaches a score in, with their means."""
-    shown = [f"{name} {tube.score(name):.2f}" for name in tube.actions if tube.actions[name].max() >= least]
+    """The actions that reach a score at some moment of a tube: their means, and the peak where a mean is below it."""
+    shown = []
+    for name, scores in tube.actions.items():
+        mean, peak = tube.score(name), float(scores.max())
+        if peak >= least:
+            shown.append(f"{name} {mean:.2f}" if mean >= least else f"{name} {mean:.2f} (up to {peak:.2f})")
     return ", ".join(shown) or "no sure action"
 
 

@@ -32,9 +32,11 @@ __all__ = ["detect_all", "detect_in_library", "print_detections"]
 
 
 def detect_in_library(
-    video: str, folder: Path, *, model: ActionModel, config: DetectConfig, again: bool
+    video: str, folder: Path, *, model: ActionModel, config: DetectConfig, again: bool, check: Callable[[Path], None]
 ) -> tuple[DetectReport, Path]:
     """Look at one video of the library, keep its tubes, and give them with its file.
+
+    `check` is called with the file before it is looked at.
 
     Raises:
         VideoNotFound: there is no such video, or no such library, or its file is gone.
@@ -45,12 +47,14 @@ def detect_in_library(
     try:
         with Library.open(folder) as opened:
             record = opened.video(video)
+            file = Path(opened.source(record.id))
+            check(file)
             with detect_progress() as progress:
                 done = opened.detect(record.id, model=model, config=config, again=again, progress=progress)
             for failure in done.failed:
                 raise _KINDS.get(failure.code, VideoError)(failure.message, remedy=failure.remedy)
             report = opened.detected(record.id, model=done.model)[0]
-            return report, Path(opened.source(record.id))
+            return report, file
     except (LibraryNotFound, NotInLibrary) as error:
         raise VideoNotFound(
             f"{video} is neither a file nor a video of the library in {folder}",

@@ -133,7 +133,10 @@ def convert(
     checkpoint: Annotated[Path, typer.Argument(help="A published checkpoint of a detector (.pth).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make, for `trifocal detect --model`.")],
     yaml: Annotated[
-        str, typer.Option(help="Its configuration: AVA22_ViT-B, AVA22_ViT-B_v2, AVA22_CSN152, UCF_ViT-B, JHMDB_ViT-B.")
+        str,
+        typer.Option(
+            help="Its configuration: AVA22_ViT-B, AVA22_ViT-B_v2, AVA22_CSN50, AVA22_CSN152, UCF_ViT-B, JHMDB_ViT-B."
+        ),
     ],
     label_map: Annotated[
         Path | None,

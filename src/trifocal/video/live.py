@@ -40,6 +40,7 @@ __all__ = ["Camera", "LiveVideo", "PipedVideo", "RawVideo"]
 Picture = npt.NDArray[np.uint8]
 _SPOOL_BYTES = 1 << 20
 _FIRST_FREE = 3
+_CHECK_WRITER = "Look for an error of the program that writes it."
 
 
 class LiveVideo(ABC):
@@ -109,6 +110,8 @@ class PipedVideo(LiveVideo):
         """Wait for the first frame."""
         limits = limits or Limits()
         head = read_head(fd)
+        if not head:
+            raise UnreadableVideo(f"nothing came through {name}", remedy=_CHECK_WRITER)
         admit(head, size=len(head), name=name, limits=limits)
         self._spool: IO[bytes] | None = None
         self._fd = -1
@@ -179,6 +182,8 @@ class RawVideo(LiveVideo):
             picture = bytearray()
             while len(picture) < each and (block := os.read(self._fd, each - len(picture))):
                 picture += block
+            if not picture and index == 0:
+                raise UnreadableVideo("no picture came through the stream", remedy=_CHECK_WRITER)
             if not picture:
                 return
             if len(picture) < each:
