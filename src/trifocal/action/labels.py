@@ -100,6 +100,7 @@ class VideoLabels:
         excluded: int64, sorted: frames that evaluation leaves out.
         file: where the pixels are, relative to the folder of videos; None where unknown.
         rate_told: whether the rate was told; False where it is a guess, which the video itself may correct (`timed`).
+        unread: attributes of the file that no action was made of, and how many boxes have a value in them.
 
     Raises:
         InvalidInput: shapes that do not fit, a value that is not finite or not positive where it must be.
@@ -118,6 +119,7 @@ class VideoLabels:
     excluded: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     file: str | None = None
     rate_told: bool = True
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check, sort by frame and track, and freeze."""
@@ -189,6 +191,37 @@ class VideoLabels:
         """The same labels with boxes in pixels of a picture of this size."""
         scale = np.array([width / self.width, height / self.height] * 2, np.float32)
         return replace(self, boxes_xyxy=self.boxes_xyxy * scale, width=width, height=height)
+
+    def on_grid(self, rate: float, *, start_s: float = 0.0) -> VideoLabels:
+        """The same labels with frames counted at another rate, each the nearest to its second.
+
+        Args:
+            rate: frame numbers per second, such as the video's own.
+            start_s: the second of the new grid that is the labels' second 0.
+
+        Raises:
+            InvalidInput: a frame lies before the first one, or two fall on one.
+        """
+
+        def moved(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+            return np.rint((indices / self.rate + start_s) * rate).astype(np.int64)
+
+        old = np.union1d(self.indices if self.labelled is None else self.labelled, self.excluded)
+        new = moved(old)
+        if (new < 0).any():
+            raise InvalidInput(
+                f"{self.video} has a label at {old[0] / self.rate + start_s:.3f} s", remedy="Give another start_s."
+            )
+        if (both := np.flatnonzero(np.diff(new) == 0)).size:
+            first, then = old[both[0] : both[0] + 2] / self.rate
+            raise InvalidInput(
+                f"the seconds {first:.4f} and {then:.4f} of {self.video} fall on one frame at {rate:g} a second",
+                remedy="Keep the labels in seconds, as in AVA's csv.",
+            )
+        return replace(
+            self, indices=moved(self.indices), labelled=moved(np.asarray(self.labelled)),
+            excluded=moved(self.excluded), rate=rate, frame_count=None, rate_told=True,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)

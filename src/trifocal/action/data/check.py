@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ class Problem:
 
     Args:
         video: its id.
-        kind: `outside`, `no area`, `twice`, `jump`, `after the end`, `size`, `unreadable`.
+        kind: `outside`, `no area`, `twice`, `jump`, `after the end`, `size`, `unreadable`, `no action`.
         count: how many rows.
         text: where, in words.
     """
@@ -61,6 +62,7 @@ class LabelReport:
         boxes_of_class: rows per class, by name.
         videos_of_class: videos per class, by name.
         without_action: rows that no class is given.
+        unread: CVAT's attributes that no action was made of, with the number of boxes that have them.
         problems: what is wrong.
     """
 
@@ -72,13 +74,14 @@ class LabelReport:
     boxes_of_class: dict[str, int]
     videos_of_class: dict[str, int]
     without_action: int
+    unread: dict[str, int]
     problems: tuple[Problem, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, ready for JSON."""
         names = ("videos", "boxes", "frames", "empty_frames", "tracks", "boxes_of_class", "videos_of_class")
         problems = [{"video": p.video, "kind": p.kind, "count": p.count, "text": p.text} for p in self.problems]
-        return {name: getattr(self, name) for name in (*names, "without_action")} | {"problems": problems}
+        return {name: getattr(self, name) for name in (*names, "without_action", "unread")} | {"problems": problems}
 
 
 def check_labels(labels: Labels, *, frames: VideoFolder | None = None, start_s: float = 0.0) -> LabelReport:
@@ -94,6 +97,8 @@ def check_labels(labels: Labels, *, frames: VideoFolder | None = None, start_s: 
         problems += _rows(one)
         if frames is not None:
             problems += _against_video(one, frames, start_s)
+    if not any(one.actions.any() for one in labels.videos):
+        problems += [_unread(one) for one in labels.videos if one.unread]
     actions = [one.actions for one in labels.videos]
     nothing = np.zeros((1, len(labels.classes)), np.int64)
     per_class = np.concatenate([nothing, *(rows.sum(axis=0)[None] for rows in actions)]).sum(axis=0)
@@ -108,7 +113,15 @@ def check_labels(labels: Labels, *, frames: VideoFolder | None = None, start_s: 
         boxes_of_class=dict(zip(labels.classes.names, per_class.tolist(), strict=True)),
         videos_of_class=dict(zip(labels.classes.names, with_class.tolist(), strict=True)),
         without_action=sum(int((~rows.any(axis=1)).sum()) for rows in actions),
+        unread=dict(sum((Counter(one.unread) for one in labels.videos), Counter[str]())),
         problems=tuple(problems),
+    )
+
+
+def _unread(one: VideoLabels) -> Problem:
+    names = ", ".join(f"{name!r} ({count} boxes)" for name, count in one.unread.items())
+    return Problem(
+        one.video, "no action", len(one), f"no box has an action, and these attributes were not read: {names}"
     )
 
 
@@ -202,4 +215,4 @@ def draw_labels(
         actor = int(one.tracks[row]) if one.tracks[row] >= 0 else number
         doing = [names[int(place)] for place in np.flatnonzero(one.actions[row])]
         tubes.append(Tube(one.video, actor, np.array([0.0]), box, {name: np.ones(1, np.float32) for name in doing}))
-    return draw_actors(picture, tubes, time_s=0.0, size=(one.height, one.width))
+    return draw_actors(picture, tubes, time_s=0.0, size=(one.height, one.width), scores=False)

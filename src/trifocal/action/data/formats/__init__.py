@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from trifocal.action.data.formats.ava import read_ava_csv, read_ava_json, read_excluded, write_ava_csv
 from trifocal.action.data.formats.coco import read_coco, write_coco
-from trifocal.action.data.formats.cvat import read_cvat, write_cvat
-from trifocal.action.data.formats.label_maps import read_label_map
+from trifocal.action.data.formats.cvat import ATTRIBUTES, read_cvat
+from trifocal.action.data.formats.cvat_writer import write_cvat
+from trifocal.action.data.formats.label_maps import label_map_beside, read_label_map
+from trifocal.action.data.formats.losses import losses
 from trifocal.action.data.formats.native import FORMAT, read_native, write_native
 from trifocal.action.data.formats.rows import read_json
 from trifocal.action.data.formats.tube_truth import read_tube_truth
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from trifocal.action.labels import Labels
 
-__all__ = ["FORMATS", "LabelFormat", "guess_format", "read_label_map", "read_labels", "write_labels"]
+__all__ = ["FORMATS", "LabelFormat", "guess_format", "losses", "read_label_map", "read_labels", "write_labels"]
 
 LabelFormat = Literal["trifocal", "ava", "ava-json", "cvat", "coco", "tubes"]
 
@@ -69,7 +71,7 @@ def read_labels(
     label_map: Path | None = None,
     excluded: Path | None = None,
     rate: float | None = None,
-    attributes: Sequence[str] = ("action", "actions"),
+    attributes: Sequence[str] = ATTRIBUTES,
 ) -> Labels:
     """Read labels.
 
@@ -77,6 +79,7 @@ def read_labels(
         path: the file; for `cvat` also a folder of XML files, one per video.
         kind: the format; None tells it from the file.
         label_map: names of the classes (pbtxt or JSON); needed only where the file has none, or for a choice of them.
+            An AVA csv takes the pbtxt of its own name beside it where none is given.
         excluded: csv of seconds to leave out (AVA).
         rate: frames per second where the file does not tell; where nobody tells it is taken for 25, until
             `Labels.timed` says what the videos have.
@@ -91,7 +94,11 @@ def read_labels(
     if not path.is_file():
         raise InvalidInput(f"there is no file {path}", remedy="Give the path of a label file.")
     found = kind or guess_format(path)
+    if label_map is None and found == "ava" and label_map_beside(path).is_file():
+        label_map = label_map_beside(path)
     classes = read_label_map(label_map) if label_map is not None else None
+    if tuple(attributes) != ATTRIBUTES and found != "cvat":
+        raise InvalidInput(f"names of attributes are given for {found}", remedy="Only CVAT has attributes.")
     if excluded is not None and found != "ava":
         raise InvalidInput(f"excluded seconds are given for {found}", remedy="Only AVA csv takes them.")
     if found == "ava":
@@ -122,7 +129,9 @@ def _read_folder(
         from trifocal.action.labels import LabelMap
 
         parts = [read_cvat(file, rate=rate, attributes=attributes) for file in files]
-        classes = LabelMap.of(sorted({name for part in parts for name in part.classes.names}))
+        every = {name for part in parts for name in part.classes.names}
+        whole = [part.classes for part in parts if set(part.classes.names) == every]
+        classes = whole[0] if whole else LabelMap.of(sorted(every))
     parts = [read_cvat(file, classes=classes, rate=rate, attributes=attributes) for file in files]
     made: dict[str, str] = {}
     for file, part in zip(files, parts, strict=True):
@@ -135,34 +144,59 @@ def _read_folder(
     return Labels(classes, tuple(one for part in parts for one in part.videos))
 
 
-def write_labels(labels: Labels, path: Path, *, kind: LabelFormat) -> None:
-    """Write labels.
+def write_labels(labels: Labels, path: Path, *, kind: LabelFormat) -> tuple[Path, ...]:
+    """Write labels; `losses` says what a format cannot hold of them.
 
     Args:
         labels: boxes in pixels for `cvat` and `coco`.
-        path: a file; for `cvat` with several videos a folder, which gets one XML per video.
+        path: a file; for `cvat` a folder, which gets one XML per video, or for one video a name that ends in `.xml`.
         kind: the format: `trifocal`, `ava`, `cvat` or `coco`.
 
+    Returns:
+        The files that were written: for `ava` the csv and its label map.
+
     Raises:
-        InvalidInput: nothing writes that format, the size of a picture is unknown, or the path cannot be written.
+        InvalidInput: nothing writes that format, the size of a picture is unknown, a box ends before it begins, or the
+            path cannot be written.
     """
     path = Path(path)
+    for one in labels.videos:
+        if (turned := (one.boxes_xyxy[:, 2:] < one.boxes_xyxy[:, :2]).any(axis=1)).any():
+            raise InvalidInput(
+                f"{one.video} has a box in frame {one.indices[turned][0]} that ends before it begins",
+                remedy="Exchange its corners.",
+            )
     try:
         if kind == "trifocal":
             write_native(labels, path)
-        elif kind == "ava":
-            write_ava_csv(labels, path)
-        elif kind == "coco":
+            return (path,)
+        if kind == "ava":
+            return write_ava_csv(labels, path)
+        if kind == "coco":
             write_coco(labels, path)
-        elif kind == "cvat" and path.suffix.lower() == ".xml" and len(labels) == 1:
-            write_cvat(labels.videos[0], path, classes=labels.classes)
-        elif kind == "cvat":
-            path.mkdir(parents=True, exist_ok=True)
-            for one in labels.videos:
-                write_cvat(one, path / f"{one.video.replace('/', '_')}.xml", classes=labels.classes)
-        else:
-            raise InvalidInput(f"the format {kind!r} is not written", remedy="Give trifocal, ava, cvat or coco.")
+            return (path,)
+        if kind == "cvat":
+            return _write_cvat(labels, path)
     except OSError as error:
         raise InvalidInput(
             f"{path} cannot be written: {error.strerror or error}", remedy="Give another path."
         ) from error
+    raise InvalidInput(f"the format {kind!r} is not written", remedy="Give trifocal, ava, cvat or coco.")
+
+
+def _write_cvat(labels: Labels, path: Path) -> tuple[Path, ...]:
+    if path.suffix.lower() == ".xml":
+        if len(labels) != 1:
+            raise InvalidInput(
+                f"there are {len(labels)} videos, and {path.name} is the name of one file",
+                remedy="Give the name of a folder, which gets a file for each video.",
+            )
+        files = {path: labels.videos[0]}
+    else:
+        files = {path / f"{one.video.replace('/', '_')}.xml": one for one in labels.videos}
+        if len(files) != len(labels):
+            raise InvalidInput("two videos would have the same file name", remedy="Write them into two folders.")
+        path.mkdir(parents=True, exist_ok=True)
+    for file, one in files.items():
+        write_cvat(one, file, classes=labels.classes)
+    return tuple(files)

@@ -1,8 +1,9 @@
 """AVA: the csv of one row per box and action, and the JSON of the released loader.
 
 Csv rows are `video,second,x1,y1,x2,y2,action,person` with corners in parts of the frame; the last column may be
-missing. A row of a video and a second alone says that somebody looked there and saw nobody. Seconds are the frame
-numbers of the labels (rate 1); where some are not whole, milliseconds are (rate 1000), unless a rate is given.
+missing. A row of a video and a second alone says that somebody looked there and saw nobody. Names of the actions stand
+in a label map, `x.pbtxt` beside `x.csv`. Seconds are the frame numbers of the labels (rate 1); where some are not
+whole, milliseconds are (rate 1000), unless a rate is given.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trifocal.action.data.formats.label_maps import numbered
+from trifocal.action.data.formats.label_maps import numbered, write_label_map
 from trifocal.action.data.formats.rows import Row, join, read_json, read_text, wrong
 from trifocal.action.labels import LabelMap, Labels
+from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from trifocal.action.labels import VideoLabels
 
 __all__ = ["read_ava_csv", "read_ava_json", "read_excluded", "write_ava_csv"]
 
@@ -78,11 +82,15 @@ def read_ava_csv(
         rate: frame numbers per second.
 
     Raises:
-        InvalidInput: a row is wrong; the message names its line.
+        InvalidInput: there is no row, or one is wrong; the message names its line.
     """
     lines = _lines(path)
     if lines and lines[0][1][1:2] and not _is_number(lines[0][1][1]):
         lines = lines[1:]  # names of the columns
+    if not lines:
+        raise wrong(
+            path, "line 1", "there is no row", f"Give rows {_COLUMNS}; video,second alone where nobody is to be seen."
+        )
     times: dict[str, set[float]] = {}
     boxes: list[tuple[str, float, tuple[float, float, float, float], int, int]] = []
     for line, cells in lines:
@@ -197,25 +205,37 @@ def _is_box(box: Any) -> bool:
     )
 
 
-def write_ava_csv(labels: Labels, path: Path) -> None:
-    """Write an AVA csv: one row per box and action, corners to six places, and one per second without anybody.
+def write_ava_csv(labels: Labels, path: Path) -> tuple[Path, Path]:
+    """Write an AVA csv, and its label map beside it.
 
-    A box without an action cannot be said in this format and is left out; its second stays.
+    One row per box and action, corners to six places, and one per second without anybody. A box without an action
+    cannot be said in this format: it is left out, and with it its second where nobody else is to be seen, which would
+    read as empty. Excluded frames are left out, and corners outside the picture moved to its edge.
+
+    Returns:
+        The paths of both.
+
+    Raises:
+        InvalidInput: nothing is left to write, or the label map is of other classes.
     """
+    rows = [row for one in labels.videos for row in _rows(one, labels.classes)]
+    if not rows:
+        raise InvalidInput(f"there is nothing to write into {path.name}", remedy="Give labels with a box or a frame.")
+    beside = write_label_map(labels.classes, path)
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        for one in labels.videos:
-            unit = one.unit_boxes
-            said: set[int] = set()
-            for row in range(len(one)):
-                second = _second(one.indices[row] / one.rate)
-                person = "" if one.tracks[row] < 0 else str(int(one.tracks[row]))
-                for action in np.flatnonzero(one.actions[row]):
-                    corners = [f"{value:.6f}" for value in unit[row]]
-                    writer.writerow([one.video, second, *corners, labels.classes.ids[action], person])
-                    said.add(int(one.indices[row]))
-            for index in np.setdiff1d(one.looked_at, np.array(sorted(said), np.int64)):
-                writer.writerow([one.video, _second(index / one.rate)])
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    return path, beside
+
+
+def _rows(one: VideoLabels, classes: LabelMap) -> Iterator[list[object]]:
+    unit = one.unit_boxes.clip(0, 1)
+    for row in np.flatnonzero(np.isin(one.indices, one.looked_at)):
+        second = _second(one.indices[row] / one.rate)
+        person = "" if one.tracks[row] < 0 else str(int(one.tracks[row]))
+        for action in np.flatnonzero(one.actions[row]):
+            yield [one.video, second, *(f"{value:.6f}" for value in unit[row]), classes.ids[action], person]
+    for index in np.setdiff1d(one.looked_at, one.indices):
+        yield [one.video, _second(index / one.rate)]
 
 
 def _second(value: float) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trifocal.action.data.formats.rows import GUESSED_RATE, Row, field, join, read_json, wrong
+from trifocal.action.data.formats.rows import GUESSED_RATE, VIDEO_SUFFIXES, Row, field, join, read_json, wrong
 from trifocal.action.labels import LabelMap, Labels
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _video(
     if min(size) < 1:
         raise wrong(path, where, f"its picture is {size[0]} x {size[1]}", "Give width and height in pixels.")
     return join(
-        Path(name).stem if Path(name).suffix else name,
+        Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else name,
         rows,
         known,
         rate=told or GUESSED_RATE,
@@ -185,7 +185,8 @@ def write_coco(labels: Labels, path: Path) -> None:
     for number, one in enumerate(labels.videos, start=1):
         if not one.measured:
             raise wrong(path, one.video, "the size of its picture is not known", "Call labels.measured(sizes).")
-        facts = {"id": number, "name": one.video, "width": one.width, "height": one.height, "fps": one.rate}
+        facts = {"id": number, "name": one.video, "width": one.width, "height": one.height}
+        facts |= {"fps": one.rate} if one.rate_told else {}
         facts |= {"length": one.frame_count} if one.frame_count is not None else {}
         videos.append(facts | ({"file_name": one.file} if one.file else {}))
         ids = {}

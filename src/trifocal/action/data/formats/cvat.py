@@ -1,32 +1,40 @@
 """CVAT's "CVAT for video 1.1" XML: a track is an actor, an attribute says the action.
 
 An attribute called `action` or `actions` (or as named) holds the actions, several with commas between; a checkbox that
-is ticked is an action of its own name; where a label has no attributes, it is itself the action. Frames that an export
-left out between two key frames of a track are filled in, boxes on a straight line, actions as before.
+is ticked is an action of its own name; where a label has no attributes, it is itself the action. Frames that were
+looked at (`cvat_head`) and left out between two key frames of a track are filled in as CVAT shows them: boxes on a
+straight line, actions as before. Attributes with other values are counted and told, `VideoLabels.unread`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
 from typing import TYPE_CHECKING
-from xml.etree.ElementTree import Element, ElementTree, ParseError, SubElement, indent
+from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from trifocal.action.data.formats.cvat_head import read_head, whole
 from trifocal.action.data.formats.rows import GUESSED_RATE, Row, join, read_text, wrong
 from trifocal.action.labels import LabelMap, Labels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
 
-    from trifocal.action.labels import VideoLabels
+    from numpy.typing import NDArray
 
-__all__ = ["read_cvat", "write_cvat"]
+__all__ = ["ATTRIBUTES", "CORNERS", "read_cvat", "split_actions"]
+
+ATTRIBUTES = ("action", "actions")
+"""Attributes that hold actions, unless others are named."""
+
+CORNERS = ("xtl", "ytl", "xbr", "ybr")
 
 _NONE = ("", "__undefined__", "none", "None")
-_CORNERS = ("xtl", "ytl", "xbr", "ybr")
+_MOST_TRACK = 2**62
 _Box = tuple[float, float, float, float]
 
 
@@ -36,15 +44,15 @@ def read_cvat(
     classes: LabelMap | None = None,
     rate: float | None = None,
     video: str | None = None,
-    attributes: Sequence[str] = ("action", "actions"),
+    attributes: Sequence[str] = ATTRIBUTES,
 ) -> Labels:
     """The labels of one video.
 
     Args:
         path: the XML.
-        classes: of the actions; without it those that the file names, in order of name.
-        rate: frames per second of the video, which the file does not tell; None guesses 25, which `Labels.timed` may
-            correct.
+        classes: of the actions; without it those that the file's head names, or that boxes have, in order of name.
+        rate: frames per second of the video, which CVAT's files do not tell; None guesses 25, which `Labels.timed`
+            may correct.
         video: its id; the name of the source or the task by default, without its ending.
         attributes: names of the attributes that hold actions.
 
@@ -59,12 +67,18 @@ def read_cvat(
         raise wrong(path, "its head", "it declares entities or a document type", "Remove the declaration.") from error
     if root.tag != "annotations" or root.find("image") is not None:
         raise wrong(path, f"<{root.tag}>", "it is not of a video", "Export it as CVAT for video 1.1.")
+    head = read_head(path, root)
+    given = classes or head.classes
+    between = head.labelled if head.bounded else None
     found: list[tuple[int, int, _Box, tuple[str, ...]]] = []
+    unread: Counter[str] = Counter()
     for place, track in enumerate(root.iter("track")):
         where = f'<track id="{track.get("id")}">'
-        number = _whole(path, where, "id", track.get("id", str(place)))
-        found += [(number, *one) for one in _boxes(path, where, track, attributes)]
-    known = classes or LabelMap.of(sorted({name for *_, names in found for name in names}) or ["action"])
+        number = whole(path, where, "id", track.get("id", str(place)), most=_MOST_TRACK)
+        unread.update(_unread(track, attributes))
+        actor = -1 if head.untracked_from is not None and number >= head.untracked_from else number
+        found += [(actor, *one) for one in _boxes(path, where, track, attributes, given, between)]
+    known = classes or _known(head.classes, {name for *_, names in found for name in names})
     for number, index, _, names in found:
         if strangers := [name for name in names if name not in known.names]:
             raise wrong(
@@ -75,39 +89,54 @@ def read_cvat(
     for number, index, box, names in found:
         actions: list[int | None] = [known.index(name) for name in names]
         rows += [Row(index, box, number, action) for action in actions or [None]]
-    name, size, count = _facts(path, root)
-    facts = {"frame_count": count, "labelled": _labelled(count), "rate_told": rate is not None}
-    return Labels(known, (join(video or name, rows, known, rate=rate or GUESSED_RATE, size=size, **facts),))
+    told = head.rate or rate
+    one = join(
+        video or head.video,
+        rows,
+        known,
+        rate=told or GUESSED_RATE,
+        size=head.size,
+        frame_count=head.frame_count,
+        labelled=head.labelled,
+        excluded=np.array(head.excluded, np.int64),
+        file=head.file,
+        rate_told=told is not None,
+        unread=dict(unread),
+    )
+    return Labels(known, (one,))
 
 
-def _labelled(count: int | None) -> np.ndarray | None:
-    return None if count is None else np.arange(count)
-
-
-def _whole(path: Path, where: str, name: str, text: str | None) -> int:
-    if text is None or not text.isdigit():
-        raise wrong(path, where, f"{name} is {text!r}", "Give a whole number of at least 0.")
-    return int(text)
+def _known(told: LabelMap | None, found: set[str]) -> LabelMap:
+    """The classes of a file: those that it names in its head, and others that boxes have."""
+    if told is None:
+        return LabelMap.of(sorted(found) or ["action"])
+    more = sorted(found - set(told.names))
+    return LabelMap((*told.names, *more), (*told.ids, *(told.ids[-1] + 1 + place for place in range(len(more)))))
 
 
 def _boxes(
-    path: Path, where: str, track: Element, attributes: Sequence[str]
+    path: Path,
+    where: str,
+    track: Element,
+    attributes: Sequence[str],
+    known: LabelMap | None,
+    between: NDArray[np.int64] | None,
 ) -> list[tuple[int, _Box, tuple[str, ...]]]:
-    """(frame, box, actions) of a track, with the frames between filled in."""
+    """(frame, box, actions) of a track, with the frames between filled in: all, or those of `between`."""
     label = track.get("label", "")
     shown: list[tuple[int, bool, _Box, tuple[str, ...]]] = []
     for box in track.iter("box"):
-        index = _whole(path, f"{where}, <box>", "frame", box.get("frame"))
+        index = whole(path, f"{where}, <box>", "frame", box.get("frame"))
         at = f'{where}, <box frame="{index}">'
         try:
-            x1, y1, x2, y2 = (float(box.get(name, "")) for name in _CORNERS)
+            x1, y1, x2, y2 = (float(box.get(name, "")) for name in CORNERS)
         except ValueError as error:
-            raise wrong(path, at, f"a corner is no number ({error})", f"Give {', '.join(_CORNERS)}.") from error
+            raise wrong(path, at, f"a corner is no number ({error})", f"Give {', '.join(CORNERS)}.") from error
         if not np.isfinite([x1, y1, x2, y2]).all():
-            raise wrong(path, at, "a corner is not finite", f"Give {', '.join(_CORNERS)}.")
+            raise wrong(path, at, "a corner is not finite", f"Give {', '.join(CORNERS)}.")
         if x2 < x1 or y2 < y1:
             raise wrong(path, at, f"the box {[x1, y1, x2, y2]} ends before it begins", "Exchange its corners.")
-        names = _actions(box, label, attributes)
+        names = _actions(box, label, attributes, () if known is None else known.names)
         shown.append((index, box.get("outside") == "1", (x1, y1, x2, y2), names))
     shown.sort(key=lambda one: one[0])
     out: list[tuple[int, _Box, tuple[str, ...]]] = []
@@ -119,101 +148,52 @@ def _boxes(
         out.append((index, corners, names))
         if place + 1 < len(shown):
             then, _, there, _ = shown[place + 1]
-            for between in range(index + 1, then):
-                share = (between - index) / (then - index)
+            for inside in _inside(index, then, between):
+                share = (inside - index) / (then - index)
                 mixed = [a + share * (b - a) for a, b in zip(corners, there, strict=True)]
-                out.append((between, (mixed[0], mixed[1], mixed[2], mixed[3]), names))
+                out.append((inside, (mixed[0], mixed[1], mixed[2], mixed[3]), names))
     return out
 
 
-def _actions(box: Element, label: str, attributes: Sequence[str]) -> tuple[str, ...]:
+def _inside(first: int, then: int, frames: NDArray[np.int64] | None) -> Iterable[int]:
+    """Frames between two key frames."""
+    if frames is None:
+        return range(first + 1, then)
+    return (int(one) for one in frames[np.searchsorted(frames, first + 1) : np.searchsorted(frames, then)])
+
+
+def _actions(box: Element, label: str, attributes: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
     given = [(one.get("name", ""), (one.text or "").strip()) for one in box.findall("attribute")]
     if not given:
         return (label,) if label else ()
     names: list[str] = []
     for name, text in given:
         if name in attributes:
-            names += [part.strip() for part in text.split(",") if part.strip() not in _NONE]
+            names += split_actions(text, known)
         elif text.lower() == "true":
             names.append(name)
     return tuple(dict.fromkeys(names))
 
 
-def _facts(path: Path, root: Element) -> tuple[str, tuple[int, int], int | None]:
-    """Name, (width, height), and the number of frames where the file tells."""
-    task = root.find("meta/task")
-    if task is None:
-        task = root.find("meta/job")
-    source = root.findtext("meta/source") or (task.findtext("name") if task is not None else None) or path.stem
-    found = root.find("meta/original_size") if task is None else task.find("original_size")
-    if found is None:
-        found = root.find("meta/original_size")
-    if found is None:
-        raise wrong(path, "<meta>", "there is no <original_size>", "Export it as CVAT for video 1.1.")
-    size = (
-        _whole(path, "<original_size>", "width", found.findtext("width")),
-        _whole(path, "<original_size>", "height", found.findtext("height")),
-    )
-    if min(size) < 1:
-        raise wrong(path, "<original_size>", f"it is {size[0]} x {size[1]}", "Give width and height in pixels.")
-    text = task.findtext("size") if task is not None else None
-    return Path(source).stem, size, int(text) if text and text.isdigit() else None
+def split_actions(text: str, known: Collection[str] = ()) -> list[str]:
+    """Names with commas between; a name of `known` may have commas itself, as "talk to (e.g., self, a group)"."""
+    parts = text.split(",")
+    names: list[str] = []
+    first = 0
+    while first < len(parts):
+        joined = ((stop, ",".join(parts[first:stop]).strip()) for stop in range(len(parts), first, -1))
+        stop, name = next(((stop, name) for stop, name in joined if name in known), (first + 1, parts[first].strip()))
+        if name in known or name not in _NONE:
+            names.append(name)
+        first = stop
+    return names
 
 
-def write_cvat(labels: VideoLabels, path: Path, *, classes: LabelMap) -> None:
-    """Write one video as CVAT for video 1.1: a label `actor` whose attribute `action` holds the actions.
-
-    Args:
-        labels: with boxes in pixels; rows without a track become tracks of one frame.
-        path: where to.
-        classes: of the actions.
-
-    Raises:
-        InvalidInput: the size of the picture is not known.
-    """
-    if not labels.measured:
-        raise wrong(path, labels.video, "the size of its picture is not known", "Call labels.resized(width, height).")
-    root = Element("annotations")
-    SubElement(root, "version").text = "1.1"
-    task = SubElement(SubElement(root, "meta"), "task")
-    SubElement(task, "name").text = labels.video
-    if labels.frame_count is not None:
-        SubElement(task, "size").text = str(labels.frame_count)
-    label = SubElement(SubElement(task, "labels"), "label")
-    SubElement(label, "name").text = "actor"
-    attribute = SubElement(SubElement(label, "attributes"), "attribute")
-    for name, text in (
-        ("name", "action"), ("mutable", "True"), ("input_type", "text"), ("default_value", ""),
-        ("values", ", ".join(classes.names)),
-    ):  # fmt: skip
-        SubElement(attribute, name).text = text
-    size = SubElement(task, "original_size")
-    SubElement(size, "width").text = str(labels.width)
-    SubElement(size, "height").text = str(labels.height)
-    next_free = int(labels.tracks.max(initial=-1)) + 1
-    lone = np.cumsum(labels.tracks < 0) - 1 + next_free
-    tracks = np.where(labels.tracks < 0, lone, labels.tracks)
-    for number in np.unique(tracks):
-        track = SubElement(root, "track", id=str(number), label="actor", source="manual")
-        rows = np.flatnonzero(tracks == number)
-        for place, row in enumerate(rows):
-            index = int(labels.indices[row])
-            _add_box(
-                track,
-                index,
-                labels.boxes_xyxy[row],
-                "0",
-                [classes.names[i] for i in np.flatnonzero(labels.actions[row])],
-            )
-            follows = place + 1 < len(rows) and labels.indices[rows[place + 1]] == index + 1
-            if not follows and (labels.frame_count is None or index + 1 < labels.frame_count):
-                _add_box(track, index + 1, labels.boxes_xyxy[row], "1", [])
-    indent(root)
-    ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
-
-
-def _add_box(track: Element, index: int, corners: np.ndarray, outside: str, actions: list[str]) -> None:
-    values = {"frame": str(index), "keyframe": "1", "outside": outside, "occluded": "0", "z_order": "0"}
-    values |= {name: f"{value:.2f}" for name, value in zip(_CORNERS, corners, strict=True)}
-    box = SubElement(track, "box", values)
-    SubElement(box, "attribute", name="action").text = ", ".join(actions)
+def _unread(track: Element, attributes: Sequence[str]) -> Iterable[str]:
+    """An attribute's name for each box that has a value in it which no action is made of."""
+    for box in track.iter("box"):
+        if box.get("outside") != "1":
+            for one in box.findall("attribute"):
+                text = (one.text or "").strip()
+                if one.get("name") not in attributes and text.lower() not in ("true", "false") and text not in _NONE:
+                    yield one.get("name", "")

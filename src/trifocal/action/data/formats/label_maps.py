@@ -1,7 +1,8 @@
 """Names of action classes: AVA's pbtxt, or JSON.
 
 JSON is an object of names by number (`{"1": "bend"}`), a list of `{"id": 1, "name": "bend"}`, or a list of names, which
-are numbered from 1.
+are numbered from 1. Beside an AVA csv, which has only numbers, stands a pbtxt of the same name (`label_map_beside`): it
+is written with the csv, and read where no other is given.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["numbered", "read_label_map"]
+__all__ = ["label_map_beside", "numbered", "read_label_map", "write_label_map"]
 
-_NAME = re.compile(r"^name\s*:\s*(?:\"(.*)\"|'(.*)')$")
-_ID = re.compile(r"^(?:id|label_id)\s*:\s*(\d+)$")
+_NAME = re.compile(r"""^name\s*:\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*(?:\#.*)?$""")
+_ID = re.compile(r"^(?:id|label_id)\s*:\s*(\d+)\s*(?:#.*)?$")
+_OURS = "# written by trifocal with "
 
 
 def read_label_map(path: Path) -> LabelMap:
@@ -37,6 +39,56 @@ def read_label_map(path: Path) -> LabelMap:
         return LabelMap(tuple(name for _, name in ordered), tuple(number for number, _ in ordered))
     except InvalidInput as error:
         raise InvalidInput(f"{path.name}: {error.message}", remedy=error.remedy) from error
+
+
+def label_map_beside(path: Path) -> Path:
+    """Where the label map of an AVA csv stands: the same name, ending in `.pbtxt`."""
+    return path.with_suffix(".pbtxt")
+
+
+def write_label_map(classes: LabelMap, path: Path) -> Path:
+    """Write the label map of an AVA csv beside it, as AVA's own.
+
+    Args:
+        classes: names and numbers.
+        path: of the csv.
+
+    Returns:
+        The label map's path. A file there that says the same is left as it is.
+
+    Raises:
+        InvalidInput: a file is there that was not written here and says something else.
+    """
+    beside = label_map_beside(path)
+    if beside.exists() and not _ours(beside):
+        if _says(beside) == classes:
+            return beside
+        raise InvalidInput(
+            f"{beside} is a label map of other classes", remedy="Give the csv another name, or move the label map away."
+        )
+    items = (
+        f'item {{\n  name: "{_escaped(name)}"\n  id: {number}\n}}\n'
+        for name, number in zip(classes.names, classes.ids, strict=True)
+    )
+    beside.write_text(f"{_OURS}{path.name}\n{''.join(items)}", encoding="utf-8")
+    return beside
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+
+
+def _ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_OURS)) == _OURS.encode()
+
+
+def _says(path: Path) -> LabelMap | None:
+    """The classes of a file that may be no label map."""
+    try:
+        return read_label_map(path)
+    except InvalidInput:
+        return None
 
 
 def numbered(ids: Iterable[int]) -> LabelMap:
@@ -65,7 +117,9 @@ def _pbtxt_pairs(path: Path) -> list[tuple[int, str]]:
     number: int | None = None
     inside = False
     for place, line in enumerate(read_text(path).splitlines(), start=1):
-        text = line.partition("#")[0].strip()
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
         if text.endswith("{"):
             inside, name, number = True, None, None
         elif text == "}":
@@ -74,10 +128,10 @@ def _pbtxt_pairs(path: Path) -> list[tuple[int, str]]:
             pairs.append((number, name))
             inside = False
         elif named := _NAME.match(text):
-            name = named.group(1) if named.group(1) is not None else named.group(2)
+            name = re.sub(r"\\(.)", r"\1", named.group(1) if named.group(1) is not None else named.group(2))
         elif counted := _ID.match(text):
             number = int(counted.group(1))
-        elif text and not (inside and ":" in text):
+        elif not (inside and ":" in text):
             raise wrong(
                 path, f"line {place}", f"it says {text[:40]!r}", 'Give items such as item { name: "bend" id: 1 }.'
             )

@@ -1,7 +1,7 @@
 """The project's own JSON of labels: everything that `Labels` holds, and nothing else.
 
-Other formats lose something (AVA pixels, CVAT other videos, COCO splits and excluded frames); this one keeps all, so
-that converting to it and training from it loses nothing. It carries a version.
+Other formats lose something (`losses` says what); this one keeps all, so that converting to it and training from it
+loses nothing. It carries a version.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trifocal.action.data.formats.rows import field, read_json, wrong
+from trifocal.action.data.formats.rows import field, read_json, runs, wrong
 from trifocal.action.labels import LabelMap, Labels, VideoLabels
 from trifocal.errors import InvalidInput
 
@@ -46,19 +46,13 @@ def _to_json(one: VideoLabels) -> dict[str, Any]:
         "width": one.width,
         "height": one.height,
         "frame_count": one.frame_count,
-        "labelled": _runs(one.labelled if one.labelled is not None else one.indices),
+        "labelled": runs(one.labelled if one.labelled is not None else one.indices),
         "excluded": one.excluded.tolist(),
         "indices": one.indices.tolist(),
         "tracks": one.tracks.tolist(),
         "boxes_xyxy": [[round(float(value), digits) for value in box] for box in one.boxes_xyxy],
         "actions": [np.flatnonzero(row).tolist() for row in one.actions],
     }
-
-
-def _runs(values: np.ndarray) -> list[list[int]]:
-    """Rising numbers as [first, after the last]."""
-    cuts = np.flatnonzero(np.diff(values) != 1) + 1
-    return [[int(run[0]), int(run[-1]) + 1] for run in np.split(values, cuts) if len(run)]
 
 
 def read_native(path: Path) -> Labels:

@@ -19,10 +19,15 @@ from trifocal.errors import InvalidInput
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["GUESSED_RATE", "Row", "field", "join", "read_json", "read_text", "wrong"]
+    from numpy.typing import NDArray
+
+__all__ = ["GUESSED_RATE", "VIDEO_SUFFIXES", "Row", "field", "join", "read_json", "read_text", "runs", "wrong"]
 
 GUESSED_RATE = 25.0
 """Frames per second of a video of which neither the file nor the caller tells it."""
+
+VIDEO_SUFFIXES = frozenset((".mp4", ".mkv", ".webm", ".avi", ".mov", ".ts", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"))
+"""Endings of video files, which are no part of a video's id."""
 
 _MOST_BYTES = 2 << 30
 
@@ -129,3 +134,9 @@ def field(path: Path, where: str, values: Mapping[str, Any], name: str, kind: ty
         names = kind.__name__ if isinstance(kind, type) else " or ".join(one.__name__ for one in kind)
         raise wrong(path, where, f"{name} is {value!r}", f"Give {name} as {names}.")
     return value
+
+
+def runs(values: NDArray[np.int64]) -> list[list[int]]:
+    """Rising numbers as [first, after the last]."""
+    cuts = np.flatnonzero(np.diff(values) != 1) + 1
+    return [[int(run[0]), int(run[-1]) + 1] for run in np.split(values, cuts) if len(run)]
