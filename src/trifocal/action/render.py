@@ -55,9 +55,18 @@ def annotated(
 
 
 def draw_actors(
-    image: Picture, tubes: Sequence[Tube], *, time_s: float, size: tuple[int, int], least_score: float = 0.5
+    image: Picture,
+    tubes: Sequence[Tube],
+    *,
+    time_s: float,
+    size: tuple[int, int],
+    least_score: float = 0.5,
+    scores: bool = True,
 ) -> Picture:
-    """One frame with the actors of that second drawn on it; arguments as for `annotated`."""
+    """One frame with the actors of that second drawn on it; arguments as for `annotated`.
+
+    With `scores=False` actions stand there without a number, as truth that nobody guessed.
+    """
     height, width = image.shape[:2]
     scale = np.array([width / size[1], height / size[0]] * 2)
     canvas = Image.fromarray(np.ascontiguousarray(image))
@@ -70,9 +79,9 @@ def draw_actors(
         box = _at(tube.times_s, tube.boxes_xyxy, time_s) * scale
         colour = actor_colour(tube.actor)
         pen.rectangle([float(side) for side in box], outline=colour, width=thick)
-        scores = {name: float(np.interp(time_s, tube.times_s, values)) for name, values in tube.actions.items()}
-        best = sorted((name for name in scores if scores[name] >= least_score), key=lambda name: (-scores[name], name))
-        lines = [f"{tube.actor}", *(f"{name} {scores[name]:.2f}" for name in best[:_LABELS])]
+        found = {name: float(np.interp(time_s, tube.times_s, values)) for name, values in tube.actions.items()}
+        best = sorted((name for name in found if found[name] >= least_score), key=lambda name: (-found[name], name))
+        lines = [f"{tube.actor}", *(f"{name} {found[name]:.2f}" if scores else name for name in best[:_LABELS])]
         _write(pen, lines, box, colour=colour, font=font, room=(width, height))
     return np.asarray(canvas)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trifocal.action import render
 from trifocal.action.data.check import check_labels, draw_labels
 from trifocal.action.data.clips import VideoFolder
 from trifocal.action.data.formats import read_labels, write_labels
@@ -60,6 +61,14 @@ def test_a_drawn_box_lies_on_the_actor(film: Path, labels: Labels) -> None:
     changed = np.argwhere((picture != plain).any(axis=2))
     assert changed[:, 1].min() == pytest.approx(40, abs=3)
     assert changed[:, 0].max() == pytest.approx(70, abs=3)
+
+
+def test_truth_is_drawn_without_scores(film: Path, labels: Labels, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[list[str]] = []
+    monkeypatch.setattr(render, "_write", lambda pen, text, box, **_: lines.append(text))
+    with VideoFolder(film, isolated=False) as frames:
+        draw_labels(labels["walk"], index=20, names=labels.classes.names, frames=frames, short_side=96)
+    assert lines == [["0", "walk", "wave"]]
 
 
 def test_the_commands(film: Path, labels: Labels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
