@@ -1,7 +1,8 @@
 """Tubes as files that annotation tools and evaluators read: AVA csv with scores, CVAT for video.
 
-AVA's has a row for every moment, actor and action, with the score and corners in parts of the frame. CVAT's has a track
-per actor with a box on every frame of the video, so that a person can correct what was detected and train on it.
+AVA's has a row for every moment, actor and action, with the score and corners in parts of the frame, and a label map
+with the actions' names beside it. CVAT's has a track per actor with a box on every frame of the video, so that a person
+can correct what was detected and train on it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trifocal.action.data.formats import write_labels
+from trifocal.action.data.formats.label_maps import write_label_map
 from trifocal.action.labels import LabelMap, Labels, VideoLabels
 from trifocal.errors import InvalidInput
 
@@ -32,35 +34,44 @@ def write_tubes(
     ids: Sequence[int] = (),
     fps: float = 25.0,
     least_score: float = 0.5,
-) -> None:
+) -> tuple[Path, ...]:
     """Write a report's tubes; the path's ending chooses: `.csv` (AVA) or `.xml` (CVAT).
 
     Args:
         report: of one video.
         path: replaced when it exists.
         classes: names of the model's actions.
-        ids: their numbers in a csv (`ActionModel.ids`); empty counts them from 1.
+        ids: their numbers (`ActionModel.ids`); empty counts them from 1.
         fps: frames a second of the video, for CVAT.
         least_score: in CVAT an action is written while its score is at least this; a csv has every score.
 
+    Returns:
+        The files that were written; beside a csv `x.csv` also its label map, `x.pbtxt`.
+
     Raises:
-        InvalidInput: another ending, or another number of numbers than of names.
+        InvalidInput: another ending, another number of numbers than of names, or a label map of other classes that was
+            not written here stands beside the csv.
     """
     path = Path(path)
     ids = tuple(ids) or tuple(range(1, len(classes) + 1))
     if len(ids) != len(classes):
         raise InvalidInput(f"{len(ids)} numbers are given for {len(classes)} classes", remedy="Give one for each.")
     if path.suffix.lower() == ".csv":
+        ordered = sorted(zip(ids, classes, strict=True))
+        known = LabelMap(tuple(name for _, name in ordered), tuple(number for number, _ in ordered))
+        beside = write_label_map(known, path)
         path.write_text(_ava(report, dict(zip(classes, ids, strict=True))), encoding="utf-8")
-    elif path.suffix.lower() == ".xml":
-        write_labels(tubes_as_labels(report, classes=classes, fps=fps, least_score=least_score), path, kind="cvat")
-    else:
-        raise InvalidInput(f"{path} ends in neither .csv nor .xml", remedy="Give one of the two.")
+        return path, beside
+    if path.suffix.lower() == ".xml":
+        labels = tubes_as_labels(report, classes=classes, fps=fps, least_score=least_score)
+        return write_labels(labels, path, kind="cvat")
+    raise InvalidInput(f"{path} ends in neither .csv nor .xml", remedy="Give one of the two.")
 
 
 def tubes_as_labels(report: DetectReport, *, classes: Sequence[str], fps: float, least_score: float) -> Labels:
     """A report's tubes as labels on every frame, boxes moving evenly between the moments that were looked at.
 
+    Every frame up to the last moment counts as looked at: where no tube is, the detector says that nobody is there.
     Arguments as for `write_tubes`.
     """
     indices, boxes, tracks, actions = [], [], [], []
@@ -84,6 +95,7 @@ def tubes_as_labels(report: DetectReport, *, classes: Sequence[str], fps: float,
         rate=fps,
         width=report.width,
         height=report.height,
+        labelled=np.arange(int(np.floor(report.end_s * fps + 1e-6)) + 1) if report.moments else None,
     )
     return Labels(LabelMap.of(classes), (one,))
 
