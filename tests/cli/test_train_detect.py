@@ -83,13 +83,13 @@ class Kind:
 
     name: str
     suffix: str
-    write: Callable[[Path], None]
+    write: Callable[[Path], object]
     options: tuple[str, ...]
     wrong: str | bytes
     told: str
 
 
-def by_writer(kind: str) -> Callable[[Path], None]:
+def by_writer(kind: str) -> Callable[[Path], object]:
     return lambda path: write_labels(truth(), path, kind=kind)  # type: ignore[arg-type]
 
 
@@ -219,6 +219,7 @@ def test_options_that_do_not_fit_are_told(run: Run, films: Path, tmp_path: Path)
         (["--flip", "0"], "--flip is given and clips do not vary"),
         (["--device", "gpu"], "device is 'gpu'"),
         (["--excluded", path], "excluded seconds are given for trifocal"),
+        (["--attribute", "x"], "names of attributes are given for trifocal"),
         (["--backbone", tmp_path], "has its own published weights"),
         (["--ema", "1.5"], "ema is 1.5"),
     ):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trifocal.cli.labels import ExcludedOption, KindOption, MapOption, RateOption, load
+from trifocal.cli.labels import AttributeOption, ExcludedOption, KindOption, MapOption, RateOption, load
 from trifocal.cli.output import Format, FormatOption, number, print_json, stderr, stdout
 from trifocal.cli.train_find import print_epoch, step_progress
 from trifocal.errors import InvalidInput
@@ -42,6 +42,7 @@ def train_detect(
     label_map: MapOption = None,
     excluded: ExcludedOption = None,
     rate: RateOption = None,
+    attribute: AttributeOption = None,
     start_s: StartOption = 0.0,
     split: Annotated[str | None, typer.Option(help="The split to train on, where the labels name any.")] = None,
     held_out: Annotated[
@@ -118,7 +119,7 @@ def train_detect(
     )
 
     def read(path: Path) -> Labels:
-        return load(path, kind, label_map, excluded, rate)
+        return load(path, kind, label_map, excluded, rate, attribute)
 
     to_train, to_test = _splits(read(labels), split, None if held_out is None else (held_out, read(held_out)))
     if not quiet:
