@@ -59,6 +59,8 @@ def test_a_file_becomes_tubes_in_every_form(run: Run, model: Path, film: Path, t
     assert report["tubes"]
     assert json.loads(out[0].read_text()) == report
     assert out[1].read_text().startswith("v,0.")
+    assert f"written: {tmp_path / 'x.pbtxt'}" in done.err
+    assert '"wave"' in (tmp_path / "x.pbtxt").read_text()
     assert "<track" in out[2].read_text()
     assert out[3].read_text().startswith("WEBVTT")
     assert video.probe(out[4]).frame_count == COUNT
@@ -134,6 +136,16 @@ def test_an_empty_standard_input_is_told(model: Path, how: tuple[str, ...]) -> N
     done = subprocess.run(command, input="", capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "came through" in done.stderr
+
+
+def test_a_foreign_label_map_is_told_before_anything_is_looked_at(
+    run: Run, model: Path, film: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "x.pbtxt").write_text('item { name: "fly" id: 1 }')
+    done = run("detect", film, "--model", model, "--out", tmp_path / "x.json", "--out", tmp_path / "x.csv")
+    assert done.code != 0
+    assert "x.pbtxt is a label map of other classes" in done.err
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_the_video_is_not_written_over(run: Run, model: Path, film: Path) -> None:

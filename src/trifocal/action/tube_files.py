@@ -23,7 +23,7 @@ from trifocal.errors import InvalidInput
 if TYPE_CHECKING:
     from trifocal.action.detect import DetectReport
 
-__all__ = ["tubes_as_labels", "write_tubes"]
+__all__ = ["numbered_classes", "tubes_as_labels", "write_tubes"]
 
 
 def write_tubes(
@@ -54,11 +54,8 @@ def write_tubes(
     """
     path = Path(path)
     ids = tuple(ids) or tuple(range(1, len(classes) + 1))
-    if len(ids) != len(classes):
-        raise InvalidInput(f"{len(ids)} numbers are given for {len(classes)} classes", remedy="Give one for each.")
     if path.suffix.lower() == ".csv":
-        ordered = sorted(zip(ids, classes, strict=True))
-        known = LabelMap(tuple(name for _, name in ordered), tuple(number for number, _ in ordered))
+        known = numbered_classes(classes, ids)
         beside = write_label_map(known, path)
         path.write_text(_ava(report, dict(zip(classes, ids, strict=True))), encoding="utf-8")
         return path, beside
@@ -66,6 +63,18 @@ def write_tubes(
         labels = tubes_as_labels(report, classes=classes, fps=fps, least_score=least_score)
         return write_labels(labels, path, kind="cvat")
     raise InvalidInput(f"{path} ends in neither .csv nor .xml", remedy="Give one of the two.")
+
+
+def numbered_classes(classes: Sequence[str], ids: Sequence[int]) -> LabelMap:
+    """A model's classes with their numbers, by number.
+
+    Raises:
+        InvalidInput: another number of numbers than of names.
+    """
+    if len(ids) != len(classes):
+        raise InvalidInput(f"{len(ids)} numbers are given for {len(classes)} classes", remedy="Give one for each.")
+    ordered = sorted(zip(ids, classes, strict=True))
+    return LabelMap(tuple(name for _, name in ordered), tuple(number for number, _ in ordered))
 
 
 def tubes_as_labels(report: DetectReport, *, classes: Sequence[str], fps: float, least_score: float) -> Labels:

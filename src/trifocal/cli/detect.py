@@ -15,6 +15,7 @@ from trifocal.cli.add import EXIT_SOME_FAILED
 from trifocal.cli.detect_library import detect_all, detect_in_library, print_detections
 from trifocal.cli.detect_outputs import (
     check_for_stream,
+    check_names,
     check_not_source,
     check_targets,
     draw_heat,
@@ -127,6 +128,7 @@ def detect(
     looked, folder = load_action_model(model, device=chosen_device(device)), library or default_library()
     if action is not None:
         looked.label(action)  # an action that it has
+    check_names(outputs, looked)
     targets = [*outputs, *([] if heat is None else [heat])]
     if video is None:
         whole = detect_all(folder, model=looked, config=config, again=again)

@@ -16,7 +16,7 @@ from trifocal.errors import InvalidInput
 if TYPE_CHECKING:
     from trifocal.action import ActionModel, DetectReport, WatchConfig
 
-__all__ = ["check_for_stream", "check_not_source", "check_targets", "draw_heat", "write_outputs"]
+__all__ = ["check_for_stream", "check_names", "check_not_source", "check_targets", "draw_heat", "write_outputs"]
 
 FILM_RATE = 30.0
 FILM_SIDE = 720
@@ -44,6 +44,20 @@ def check_targets(out: Sequence[Path], heat: Path | None, *, actor: int | None, 
     if heat is None and (actor is not None or action is not None):
         said = "--actor" if actor is not None else "--action"
         raise InvalidInput(f"{said} says what --heat draws", remedy="Give --heat too, or leave it out.")
+
+
+def check_names(out: Sequence[Path], model: ActionModel) -> None:
+    """Refuse an AVA csv beside which a label map of other classes stands.
+
+    Raises:
+        InvalidInput: says which.
+    """
+    from trifocal.action.data.formats.label_maps import check_label_map
+    from trifocal.action.tube_files import numbered_classes
+
+    for path in out:
+        if path.suffix.lower() == ".csv":
+            check_label_map(numbered_classes(model.classes, model.ids), path)
 
 
 def check_not_source(targets: Sequence[Path], file: Path) -> None:
@@ -96,13 +110,14 @@ def write_outputs(
     """
     for path in out:
         with writing(path):
-            _write(report, path, file=file, model=model, least=least, fps=fps)
-        stderr().print(f"written: {path}", markup=False, soft_wrap=True)
+            written = _write(report, path, file=file, model=model, least=least, fps=fps)
+        for one in written:
+            stderr().print(f"written: {one}", markup=False, soft_wrap=True)
 
 
 def _write(
     report: DetectReport, path: Path, *, file: Path | None, model: ActionModel, least: float, fps: float | None
-) -> None:
+) -> tuple[Path, ...]:
     match path.suffix.lower():
         case ".json":
             path.write_text(json.dumps(report.to_dict(), ensure_ascii=False) + "\n", encoding="utf-8")
@@ -115,9 +130,10 @@ def _write(
             from trifocal.video import probe
 
             rate = fps or (FILM_RATE if file is None else probe(file).average_fps or FILM_RATE)
-            write_tubes(report, path, classes=model.classes, ids=model.ids, fps=rate, least_score=least)
+            return write_tubes(report, path, classes=model.classes, ids=model.ids, fps=rate, least_score=least)
         case _:
             _film(report, path, file=file or path, least=least)
+    return (path,)
 
 
 def _film(report: DetectReport, path: Path, *, file: Path, least: float) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["label_map_beside", "numbered", "read_label_map", "write_label_map"]
+__all__ = ["check_label_map", "label_map_beside", "numbered", "read_label_map", "write_label_map"]
 
 _NAME = re.compile(r"""^name\s*:\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*(?:\#.*)?$""")
 _ID = re.compile(r"^(?:id|label_id)\s*:\s*(\d+)\s*(?:#.*)?$")
@@ -60,18 +60,30 @@ def write_label_map(classes: LabelMap, path: Path) -> Path:
         InvalidInput: a file is there that was not written here and says something else.
     """
     beside = label_map_beside(path)
-    if beside.exists() and not _ours(beside):
-        if _says(beside) == classes:
-            return beside
-        raise InvalidInput(
-            f"{beside} is a label map of other classes", remedy="Give the csv another name, or move the label map away."
-        )
+    if not check_label_map(classes, path):
+        return beside
     items = (
         f'item {{\n  name: "{_escaped(name)}"\n  id: {number}\n}}\n'
         for name, number in zip(classes.names, classes.ids, strict=True)
     )
     beside.write_text(f"{_OURS}{path.name}\n{''.join(items)}", encoding="utf-8")
     return beside
+
+
+def check_label_map(classes: LabelMap, path: Path) -> bool:
+    """Whether the label map beside an AVA csv has to be written: a file there may say the same already.
+
+    Raises:
+        InvalidInput: a file is there that was not written here and says something else.
+    """
+    beside = label_map_beside(path)
+    if not beside.exists() or _ours(beside):
+        return True
+    if _says(beside) != classes:
+        raise InvalidInput(
+            f"{beside} is a label map of other classes", remedy="Give the csv another name, or move the label map away."
+        )
+    return False
 
 
 def _escaped(name: str) -> str:
