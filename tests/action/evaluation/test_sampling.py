@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from trifocal.action import DetectReport, Tube, write_tubes
-from trifocal.action.evaluation import evaluate
+from trifocal.action.evaluation import Detections, FrameTruth, evaluate, link_classes
 from trifocal.action.evaluation.files import read_detections
-from trifocal.action.evaluation.sampling import nearest_moments, sampled_tubes
+from trifocal.action.evaluation.sampling import label_places, nearest_moments, sampled_tubes
 from trifocal.action.labels import LabelMap, Labels, VideoLabels
 from trifocal.errors import InvalidInput
 
@@ -67,8 +69,9 @@ def test_a_perfect_sparse_detector_scores_one(rate: float, step_s: float, kind: 
     assert result.video is not None
     assert result.video.at(0.5) == 1
     assert len(detections) == len(labels["v"])
-    if kind == "json":  # a tube's boxes move between its moments, those of a csv do not
+    if kind == "json" or (rate, step_s) == (25.0, 0.04):
         assert result.video.strict() == 1
+    if kind == "json":  # a tube's boxes move between its moments, those of a csv do not
         assert np.allclose(detections.boxes_xyxy[:3, 0], labels["v"].boxes_xyxy[labels["v"].tracks == 0][:3, 0])
 
 
@@ -109,3 +112,158 @@ def test_the_nearest_moment() -> None:
     one = truth(1.0)["v"]
     assert nearest_moments([0.4, 0.9, 1.2, 3.5], one, reach=0.5) == [(0, 0), (1, 1), (3, 3), (4, 3)]
     assert nearest_moments([], one, reach=0.5) == []
+
+
+LEAVES = {"v": ((0.0, 2.0), (4.0, 6.0)), "w": ((0.0, 1.0), (3.0, 4.0))}
+"""When, in each video, the second actor is there, in seconds; the first one always is."""
+
+
+def leaving(video: str, rate: float, step: int) -> VideoLabels:
+    """The second actor, who waves, leaves and comes back; every `step`-th frame is labelled."""
+    labelled = np.arange(0, round(SECONDS * rate) + 1, step)
+    rows = [
+        (index, actor)
+        for index in labelled.tolist()
+        for actor in (0, 1)
+        if actor == 0 or any(start <= index / rate <= end for start, end in LEAVES[video])
+    ]
+    indices, tracks = np.array(rows, np.int64).T
+    boxes = np.array([box(i / rate, t) for i, t in rows], np.float32)
+    actions = np.stack([np.ones(len(rows), bool), tracks == 1], axis=1)
+    return VideoLabels(video, indices, boxes, tracks, actions, rate, WIDTH, HEIGHT, labelled=labelled)
+
+
+def exact(labels: Labels, kind: str, folder: Path) -> tuple[Detections, list[Tube] | None]:
+    """The truth itself as a detector says it: in a file, or as a model does, of every frame and somewhere wrong too."""
+    if kind == "model":
+        parts = []
+        for place, one in enumerate(labels.videos):
+            last = int(one.looked_at[-1])
+            for index in range(last + 1):
+                nearest = one.looked_at[np.abs(one.looked_at - index).argmin()]
+                there = set(one.tracks[one.at(int(nearest))].tolist())
+                for actor in (0, 1):
+                    scores = [0.9, 0.9 * actor] if actor in there else [0.01, 0.01]
+                    parts.append((place, index, box(index / one.rate, actor), scores))
+                parts.append((place, index, (80.0, 2.0, 95.0, 30.0), [0.01, 0.02]))
+        columns = [np.array(column) for column in zip(*parts, strict=True)]
+        return Detections(CLASSES, tuple(one.video for one in labels.videos), *columns), None
+    path = folder / f"exact.{kind}"
+    if kind == "csv":
+        lines = [
+            f"{one.video},{i / one.rate:.3f},{','.join(f'{c:.6f}' for c in unit)},{CLASSES.ids[k]},1.0"
+            for one in labels.videos
+            for i, unit, doing in zip(one.indices, one.unit_boxes, one.actions, strict=True)
+            for k in np.flatnonzero(doing)
+        ]
+        path.write_text("\n".join(lines))
+    else:
+        tubes = []
+        for one in labels.videos:
+            spans = [(0, 0.0, float(SECONDS))] + [(1, *span) for span in LEAVES[one.video]]
+            for actor, start, end in spans:
+                rows = (one.tracks == actor) & (one.times_s >= start) & (one.times_s <= end)
+                doing = {n: one.actions[rows, k].astype(np.float32) for k, n in enumerate(CLASSES.names)}
+                tubes.append(Tube(one.video, actor, one.times_s[rows], one.boxes_xyxy[rows], doing).to_dict())
+        path.write_text(json.dumps(tubes))
+    return read_detections(path, labels)
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "model"])
+@pytest.mark.parametrize(
+    ("rate", "steps"), [(25.0, (1, 1)), (25.0, (4, 4)), (25.0, (1, 5)), (30.0, (12, 7)), (1.0, (1, 1))]
+)
+def test_the_truth_at_the_labelled_frames_scores_one(
+    rate: float, steps: tuple[int, int], kind: str, tmp_path: Path
+) -> None:
+    labels = Labels(CLASSES, (leaving("v", rate, steps[0]), leaving("w", rate, steps[1])))
+    detections, tubes = exact(labels, kind, tmp_path)
+    result = evaluate(labels, detections, tubes=tubes)
+    assert result.video is not None
+    assert result.video.tubes.tolist() == [6, 4]
+    assert (result.figures()["frame_map@.5"], result.video.strict()) == (1, 1)
+    assert result.errors is not None
+    assert result.errors[:, 1:].sum() == 0
+    sports = evaluate(labels, detections, tubes=tubes, policy="multisports").figures()
+    assert (sports["frame_map@.5"], sports["video_map@.5"]) == (1, 1)
+
+
+def test_tubes_end_at_holes_of_the_labels(tmp_path: Path) -> None:
+    whole = leaving("v", 25.0, 4)
+    labels = Labels(CLASSES, (replace(whole, excluded=np.arange(20, 41)),))
+    for kind in ("json", "csv", "model"):
+        detections, tubes = exact(labels, kind, tmp_path)
+        result = evaluate(labels, detections, tubes=tubes)
+        assert result.video is not None
+        assert result.video.tubes.tolist() == [5, 3]
+        assert result.video.strict() == 1
+
+
+def test_one_stops_where_another_begins() -> None:
+    one = leaving("v", 25.0, 25)
+    boxes = np.array([(20 + 30 * t, 10, 60 + 30 * t, 90) for t in one.tracks], np.float32)
+    turns = np.stack([np.ones(len(one), bool), (one.indices >= 50) == (one.tracks == 1)], axis=1)
+    labels = Labels(CLASSES, (replace(one, boxes_xyxy=boxes, actions=turns),))
+    truth_ = FrameTruth.of(labels)
+    scores = np.where(truth_.actions, 1.0, np.nan)
+    found = Detections(CLASSES, ("v",), truth_.video, truth_.index, truth_.boxes_xyxy, scores)
+    result = evaluate(labels, found)
+    assert result.video is not None
+    assert result.video.strict() == 1
+
+
+def test_places_of_labelled_frames() -> None:
+    assert label_places(np.array([0, 12, 25, 37])).tolist() == [0, 1, 2, 3]
+    places = label_places(np.array([3, 4, 5, 7, 8]))
+    assert np.diff(places)[[0, 1, 3]].tolist() == [1, 1, 1]
+    assert places[3] - places[2] > 1000
+    assert label_places(np.array([7])).tolist() == [0]
+    assert label_places(np.zeros(0, np.int64)).tolist() == []
+
+
+def test_videos_that_only_one_side_knows_are_told(tmp_path: Path) -> None:
+    labels = Labels(CLASSES, (leaving("v", 25.0, 4), leaving("w", 25.0, 4)))
+    rows = {name: f"{name},0.000,0.1,0.1,0.2,0.4,12,1.0\n" for name in ("v", "films/w.mp4", "stdin", "other")}
+    path = tmp_path / "found.csv"
+    path.write_text(rows["stdin"] + rows["other"])
+    with pytest.raises(InvalidInput, match=r"it has 2 videos \('other', 'stdin'\), they have 2 videos \('v', 'w'\)"):
+        read_detections(path, labels)
+    tube = found(0.2).tubes[0].to_dict() | {"video": "stdin"}
+    (tmp_path / "found.json").write_text(json.dumps([tube]))
+    with pytest.raises(InvalidInput, match=r"it has 1 video \('stdin'\)"):
+        read_detections(tmp_path / "found.json", labels)
+    notes: list[str] = []
+    path.write_text(rows["v"] + rows["stdin"])
+    read_detections(path, labels, note=notes.append)
+    assert len(notes) == 2
+    assert "missed: 1 video ('w')" in notes[0]
+    assert "left out: 1 video ('stdin')" in notes[1]
+    notes.clear()
+    path.write_text(rows["v"] + rows["films/w.mp4"])
+    read_detections(path, labels, note=notes.append)
+    assert notes == []
+    read_detections(path, labels, start_s=-900.0, note=notes.append)
+    assert "near a labelled frame (is the start right?): 2 videos" in notes[0]
+    notes.clear()
+    reports: list[dict[str, Any]] = [{"video": name, "tubes": []} for name in ("v", "w")]  # looked at, and nobody found
+    (tmp_path / "found.json").write_text(json.dumps(reports))
+    assert len(read_detections(tmp_path / "found.json", labels, note=notes.append)[0]) == 0
+    assert notes == []
+
+
+def test_a_wavering_score_is_one_tube_and_one_next_to_nothing_ends_it() -> None:
+    one = leaving("v", 25.0, 4)
+    labels = Labels(CLASSES, (one,))
+    rows = FrameTruth.of(labels)
+    first = rows.tracks == 0
+
+    def walked(scores: dict[int, float]) -> list[int]:
+        own = np.array([[scores.get(int(at), 0.9), np.nan] for at in rows.index[first]])
+        found = Detections(CLASSES, ("v",), rows.video[first], rows.index[first], rows.boxes_xyxy[first], own)
+        return [int(tube.numbers[0]) for tube in link_classes(found, labels)[0]]
+
+    assert walked({}) == [0]
+    assert walked({40: 0.3, 44: 0.3}) == [0]
+    assert sorted(walked({40: 0.1, 44: 0.1})) == [0, 48]
+    assert sorted(walked(dict.fromkeys(range(40, 60, 4), 0.3))) == [0, 60]
+    assert sorted(walked({40: np.nan})) == [0, 44]

@@ -1,8 +1,8 @@
 """Tubes of one action, for evaluation: truth from labels, and detections linked frame by frame.
 
-A `ClassTube` is one actor doing one action. `truth_tubes` cuts labelled tracks where an action stops; `link_class` is
-the linking that video-mAP of UCF101-24 and JHMDB is defined with (Gkioxari and Malik, arXiv 1411.6031, per class): the
-best path through the frames' boxes, taken out and repeated, then suppression of tubes that overlap.
+A `ClassTube` is one actor doing one action. `truth_tubes` cuts labelled tracks where an action stops; `best_paths` is
+the linking that the released video-mAP of UCF101-24 and JHMDB is defined with (Gkioxari and Malik, arXiv 1411.6031, per
+class): the best path through the frames' boxes, taken out and repeated, then suppression of tubes that overlap.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trifocal.action.evaluation.sampling import sampled_tubes
+from trifocal.action.evaluation.sampling import label_places, sampled_tubes, usual_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +21,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trifocal.action.evaluation.tables import FrameTruth
-    from trifocal.action.labels import Labels
+    from trifocal.action.labels import Labels, VideoLabels
     from trifocal.action.tube import Tube
 
-__all__ = ["ClassTube", "best_paths", "borrowed", "split_tubes", "suppressed", "truth_tubes", "tube_overlap"]
+__all__ = [
+    "ClassTube",
+    "best_paths",
+    "borrowed",
+    "label_bridge",
+    "performed",
+    "split_tubes",
+    "suppressed",
+    "truth_tubes",
+    "tube_overlap",
+]
+
+
+_BRIDGE = 5
+"""Frames from one in which an action is seen to the next within one tube."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,20 +74,19 @@ class ClassTube:
 def truth_tubes(truth: FrameTruth) -> list[list[ClassTube]]:
     """The labelled tubes of each class: runs of frames in which one actor does it.
 
-    A gap in a track's labelled frames longer than the usual step of its video ends a run; rows without a track are
-    runs of one frame.
+    A labelled frame without the actor ends a run, and so does a hole in the labels (`sampling.label_places`); rows
+    without a track are runs of one frame.
     """
     out: list[list[ClassTube]] = [[] for _ in truth.classes.names]
     lone = np.where(truth.tracks < 0, -1 - np.arange(len(truth)), truth.tracks)
     order = np.lexsort((truth.index, lone, truth.video))
-    video, track, index = truth.video[order], lone[order], truth.index[order]
-    steps = _steps(truth)
+    video, track, at = truth.video[order], lone[order], _places(truth)[order]
     for number, tubes in enumerate(out):
         rows = np.flatnonzero(truth.actions[order, number])
         if not len(rows):
             continue
         same = (np.diff(video[rows]) == 0) & (np.diff(track[rows]) == 0)
-        near = np.diff(index[rows]) <= steps[video[rows][:-1]]
+        near = np.diff(at[rows]) <= 1
         for run in np.split(rows, np.flatnonzero(~(same & near)) + 1):
             own = order[run]
             name = truth.videos[truth.video[own[0]]]
@@ -81,17 +94,20 @@ def truth_tubes(truth: FrameTruth) -> list[list[ClassTube]]:
     return out
 
 
-def _steps(truth: FrameTruth) -> NDArray[np.int64]:
-    """Per video, the usual distance of labelled frames."""
-    out = np.ones(len(truth.videos), np.int64)
+def _places(truth: FrameTruth) -> NDArray[np.int64]:
+    """(G,) the place of each row's frame among those that were looked at in its video."""
+    out = np.zeros(len(truth), np.int64)
     for place in range(len(truth.videos)):
-        gaps = np.diff(np.unique(truth.looked_at[truth.looked_at[:, 0] == place, 1]))
-        out[place] = int(np.median(gaps)) if len(gaps) else 1
+        looked_at = np.unique(truth.looked_at[truth.looked_at[:, 0] == place, 1])
+        own = truth.video == place
+        out[own] = label_places(looked_at)[np.searchsorted(looked_at, truth.index[own])]
     return out
 
 
 def split_tubes(tubes: Sequence[Tube], labels: Labels, *, cut: float = 0.5) -> list[list[ClassTube]]:
     """Tubes with several actions as tubes of one action each, where the actor does it, at the labelled frames.
+
+    Where the labels have a hole, tubes end, as the labelled ones do.
 
     Args:
         tubes: of videos that the labels have.
@@ -101,16 +117,27 @@ def split_tubes(tubes: Sequence[Tube], labels: Labels, *, cut: float = 0.5) -> l
     Raises:
         InvalidInput: a tube of a video without labels.
     """
-    places = {name: place for place, name in enumerate(labels.classes.names)}
-    out: list[list[ClassTube]] = [[] for _ in places]
+    columns = {name: column for column, name in enumerate(labels.classes.names)}
+    out: list[list[ClassTube]] = [[] for _ in columns]
+    bridges = {one.video: label_bridge(one) for one in labels.videos}
     for one in sampled_tubes(tubes, labels):
+        looked_at = labels[one.video].looked_at
+        holes = np.flatnonzero(np.diff(label_places(looked_at)[np.searchsorted(looked_at, one.numbers)]) > 1) + 1
         for name, scores in one.scores.items():
-            if name in places:
-                out[places[name]] += performed(ClassTube(one.video, one.numbers, one.boxes_xyxy, scores), cut=cut)
+            if name not in columns:
+                continue
+            whole = ClassTube(one.video, one.numbers, one.boxes_xyxy, scores)
+            for start, stop in itertools.pairwise([0, *holes.tolist(), len(whole)]):
+                out[columns[name]] += performed(whole.part(slice(start, stop)), cut=cut, bridge=bridges[one.video])
     return out
 
 
-def performed(tube: ClassTube, *, cut: float = 0.5, bridge: int = 5) -> list[ClassTube]:
+def label_bridge(one: VideoLabels) -> int:
+    """For `performed`: five labelled frames, a second of them at most."""
+    return max(1, min(_BRIDGE, int(one.rate / usual_step(one.looked_at) + 1e-6)))
+
+
+def performed(tube: ClassTube, *, cut: float = 0.5, bridge: int = _BRIDGE) -> list[ClassTube]:
     """The parts of an actor's tube in which it does the action: its score is at least `cut` times the tube's highest.
 
     Args:
@@ -136,6 +163,8 @@ def tube_overlap(
         frame: None counts frames; a number gives the time from first to last frame plus that, as others define it.
         spatial: leave the time out: the mean IoU in the frames of both.
     """
+    if a.numbers[0] > b.numbers[-1] or b.numbers[0] > a.numbers[-1]:
+        return 0.0
     common, at_a, at_b = np.intersect1d(a.numbers, b.numbers, assume_unique=True, return_indices=True)
     if not len(common):
         return 0.0
@@ -212,10 +241,13 @@ def suppressed(
     tubes: Sequence[ClassTube], *, overlap: float = 0.3, pixel: float = 0.0, frame: float | None = None
 ) -> list[ClassTube]:
     """Tubes of falling score that overlap no better one by more than `overlap`; of equal ones, the later first."""
-    left = sorted(range(len(tubes)), key=lambda place: (tubes[place].score, place))
+    left = np.argsort(np.array([tube.score for tube in tubes], np.float64), kind="stable")
+    firsts, lasts = (np.array([tube.numbers[end] for tube in tubes], np.int64) for end in (0, -1))
     kept = []
-    while left:
-        best = tubes[left.pop()]
+    while len(left):
+        best, left = tubes[left[-1]], left[:-1]
         kept.append(best)
-        left = [place for place in left if tube_overlap(tubes[place], best, pixel=pixel, frame=frame) <= overlap]
+        meet = np.flatnonzero((firsts[left] <= best.numbers[-1]) & (lasts[left] >= best.numbers[0]))
+        gone = [at for at in meet.tolist() if tube_overlap(tubes[left[at]], best, pixel=pixel, frame=frame) > overlap]
+        left = np.delete(left, gone)
     return kept

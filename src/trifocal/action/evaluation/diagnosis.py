@@ -101,9 +101,10 @@ def error_kinds(truth: FrameTruth, detections: Detections, *, threshold: float =
         threshold: IoU that counts as right.
 
     Returns:
-        int64 (A, 5), columns as in `KINDS`; each row sums to the class's actors, or to its detections if fewer.
+        int64 (A, 5), columns as in `KINDS`; each row sums to the class's actors, or to its detections if fewer. Those
+        on frames that were not looked at do not count.
     """
-    found = detections.aligned(truth.videos)
+    found = detections.on(truth)
     counts = np.zeros((len(truth.classes), len(KINDS)), np.int64)
     by_row: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
     for rows, actors, overlap in _frames(truth, found):

@@ -77,8 +77,8 @@ def frame_map(
         InvalidInput: other classes, a threshold out of range, an unknown policy.
     """
     check_comparable(truth, detections, thresholds, policy)
-    found = detections.aligned(truth.videos)
-    found = found.taken(_on_looked_at(truth, found) & _has_area(found.boxes_xyxy))
+    found = detections.on(truth)
+    found = found.taken(_has_area(found.boxes_xyxy))
     counted = _has_area(truth.boxes_xyxy) if policy == "fixed" else np.ones(len(truth), np.bool_)
     overlap, actor = _overlaps(truth, found)  # (N, M) with the actors of the same frame, and their rows
     classes = len(truth.classes)
@@ -138,12 +138,6 @@ def _has_area(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def _keys(video: NDArray[np.int64], index: NDArray[np.int64], width: int) -> NDArray[np.int64]:
     return video * width + index
-
-
-def _on_looked_at(truth: FrameTruth, found: Detections) -> NDArray[np.bool_]:
-    width = int(max(truth.looked_at[:, 1].max(initial=0), found.index.max(initial=0))) + 1
-    known = _keys(truth.looked_at[:, 0], truth.looked_at[:, 1], width)
-    return np.isin(_keys(found.video, found.index, width), known)
 
 
 def _overlaps(truth: FrameTruth, found: Detections) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -31,7 +31,8 @@ def frame_map_multisports(
 
     Args:
         truth: the labelled actors.
-        detections: of the same classes.
+        detections: of the same classes. All count, as the measure has every frame labelled; where labels skip frames,
+            give those of `Detections.on(truth)`.
         thresholds: least IoU, one pixel added to sides.
 
     Raises:

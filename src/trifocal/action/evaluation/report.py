@@ -14,10 +14,11 @@ import numpy as np
 from trifocal.action.evaluation.class_tubes import split_tubes, truth_tubes
 from trifocal.action.evaluation.diagnosis import KINDS, Oracles, error_kinds, oracles
 from trifocal.action.evaluation.frame_map import FrameScores, frame_map
+from trifocal.action.evaluation.linking import link_classes
 from trifocal.action.evaluation.multisports import frame_map_multisports
 from trifocal.action.evaluation.reference_video_map import reference_video_map
 from trifocal.action.evaluation.tables import Detections, FrameTruth
-from trifocal.action.evaluation.video_map import STRICT, VIDEO_THRESHOLDS, VideoScores, link_class, video_map
+from trifocal.action.evaluation.video_map import STRICT, VIDEO_THRESHOLDS, VideoScores, video_map
 from trifocal.errors import InvalidInput, MissingExtra
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def evaluate(
     Args:
         labels: the truth.
         detections: single frames, boxes in the labels' own pixels.
-        tubes: what was linked already; without it frames are linked per class.
+        tubes: what was linked already; without it, labelled frames are linked per class (`linking`).
         policy: `fixed`, the rules to use; `multisports`; or a released evaluator with its quirks.
         frame_thresholds: IoU.
         video_thresholds: spatio-temporal IoU.
@@ -145,7 +146,7 @@ def evaluate(
         raise InvalidInput(f"policy is {policy!r}", remedy=f"Give one of {', '.join(get_args(EvaluationPolicy))}.")
     truth = FrameTruth.of(labels)
     if policy == "multisports":
-        frame = frame_map_multisports(truth, detections, thresholds=frame_thresholds)
+        frame = frame_map_multisports(truth, detections.on(truth), thresholds=frame_thresholds)
     else:
         rules: Literal["fixed", "reference"] = "fixed" if policy == "fixed" else "reference"
         frame = frame_map(truth, detections, thresholds=frame_thresholds, policy=rules)
@@ -181,16 +182,13 @@ def _video(
 ) -> VideoScores:
     names = labels.classes.names
     own = truth_tubes(truth)
-    found = detections.aligned(truth.videos)
     if policy == "reference-ucf" or policy == "reference-jhmdb":
+        found = detections.aligned(truth.videos)
         kind: Literal["ucf", "jhmdb"] = "ucf" if policy == "reference-ucf" else "jhmdb"
         return reference_video_map(
             _from_one(own), _shifted(found) if kind == "ucf" else found, kind=kind, thresholds=thresholds
         )
-    if tubes is not None:
-        linked = split_tubes(tubes, labels)
-    else:
-        linked = [link_class(found, number=number) for number in range(len(names))]
+    linked = split_tubes(tubes, labels) if tubes is not None else link_classes(detections, labels)
     rules: Literal["fixed", "multisports"] = "multisports" if policy == "multisports" else "fixed"
     return video_map(own, linked, names=names, thresholds=thresholds, policy=rules)
 

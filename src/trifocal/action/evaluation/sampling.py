@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     from trifocal.action.labels import Labels, VideoLabels
     from trifocal.action.tube import Tube
 
-__all__ = ["SampledTube", "moment_reach", "nearest_moments", "sampled_tubes"]
+__all__ = ["SampledTube", "label_places", "moment_reach", "nearest_moments", "sampled_tubes", "usual_step"]
 
 _SAME_S = 1e-6
 """Seconds that differ by less are one."""
+_HOLE = 1.5
+"""Usual steps from one labelled frame to the next; a longer one is a hole."""
+_FAR = 1 << 20
+"""Places that a hole is long, more than anything bridges."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +98,27 @@ def _sampled(tube: Tube, one: VideoLabels, reach: float) -> SampledTube | None:
     boxes = np.stack([read(tube.boxes_xyxy[:, side]) for side in range(4)], axis=1)
     scores = {name: read(values) for name, values in tube.actions.items()}
     return SampledTube(tube.video, one.looked_at[inside], boxes, scores)
+
+
+def usual_step(looked_at: NDArray[np.int64]) -> float:
+    """The usual distance of a video's labelled frames, in frame numbers; 1 where there is no second one."""
+    return float(np.median(np.diff(looked_at))) if len(looked_at) > 1 else 1.0
+
+
+def label_places(looked_at: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places of a video's labelled frames in their row, rising from 0.
+
+    Neighbours are 1 apart, whether labels have every frame, every fourth or one a second. Where labels have a hole, a
+    step longer than one and a half usual ones, places are very far apart.
+
+    Args:
+        looked_at: int64 (M,), rising frame numbers.
+
+    Returns:
+        int64 (M,).
+    """
+    steps = np.diff(looked_at)
+    return np.concatenate([[0], np.cumsum(np.where(steps > _HOLE * usual_step(looked_at), _FAR, 1))])[: len(looked_at)]
 
 
 def nearest_moments(moments_s: Sequence[float], one: VideoLabels, *, reach: float) -> list[tuple[int, int]]:

@@ -133,6 +133,13 @@ class Detections:
         video = moved[self.video] if len(self) else self.video
         return replace(self, videos=tuple(videos), video=video).taken(video >= 0)
 
+    def on(self, truth: FrameTruth) -> Detections:
+        """Those on frames that the truth looked at, `video` counting in its list; nobody knows what the others show."""
+        found = self.aligned(truth.videos)
+        width = int(max(truth.looked_at[:, 1].max(initial=0), found.index.max(initial=0))) + 1
+        known = truth.looked_at[:, 0] * width + truth.looked_at[:, 1]
+        return found.taken(np.isin(found.video * width + found.index, known))
+
     @classmethod
     def of_tubes(cls, tubes: Iterable[Tube], labels: Labels) -> Detections:
         """Tubes as single frames: their boxes and scores at the frames that the labels looked at.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from trifocal.action.evaluation.class_tubes import ClassTube, best_paths, borrowed, performed, suppressed, tube_overlap
+from trifocal.action.evaluation.class_tubes import tube_overlap
 from trifocal.action.evaluation.frame_map import average_precision
 from trifocal.errors import InvalidInput
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trifocal.action.evaluation.tables import Detections
+    from trifocal.action.evaluation.class_tubes import ClassTube
 
-__all__ = ["STRICT", "VIDEO_THRESHOLDS", "TubePolicy", "VideoScores", "link_class", "video_map"]
+__all__ = ["STRICT", "VIDEO_THRESHOLDS", "TubePolicy", "VideoScores", "video_map"]
 
 TubePolicy = Literal["fixed", "multisports"]
 
@@ -91,7 +91,7 @@ def video_map(
 
     Args:
         truth: labelled tubes of each class (`truth_tubes`).
-        found: found tubes of each class (`split_tubes`, `link_class`).
+        found: found tubes of each class (`split_tubes`, `link_classes`).
         names: of the classes.
         thresholds: least overlap.
         policy: how overlap is measured.
@@ -148,44 +148,3 @@ def claims(
             if free[best] >= threshold:
                 hits[row, rank] = taken[row, rivals[best]] = True
     return hits
-
-
-def link_class(
-    detections: Detections,
-    *,
-    number: int,
-    most: int = 3,
-    least_person: float = 0.0,
-    overlap: float = 0.3,
-    cut: float = 0.5,
-) -> list[ClassTube]:
-    """Tubes of one class from single frames: what video-mAP is computed from where a detector gives only frames.
-
-    Between the first and the last frame with a box of the class, frames without one borrow the nearest one's.
-
-    Args:
-        detections: of any videos; frames count 1 apart.
-        number: of the class.
-        most: tubes per video and class at most.
-        least_person: boxes whose actor probability is lower are left out.
-        overlap: of two tubes that overlap more, the worse leaves.
-        cut: see `class_tubes.performed`.
-    """
-    usable = ~np.isnan(detections.scores[:, number])
-    if detections.person is not None:
-        usable &= detections.person >= least_person
-    tubes = []
-    for place, name in enumerate(detections.videos):
-        rows = np.flatnonzero(usable & (detections.video == place))
-        if not len(rows):
-            continue
-        first, last = int(detections.index[rows].min()), int(detections.index[rows].max())
-        boxes = np.hstack([detections.boxes_xyxy[rows], detections.scores[rows, number, None]])
-        order = np.argsort(detections.index[rows], kind="stable")
-        cuts = np.searchsorted(detections.index[rows][order], np.arange(first + 1, last + 1))
-        frames = borrowed(np.split(boxes[order], cuts))
-        numbers = np.arange(first, last + 1)
-        paths = [ClassTube(name, numbers, path, scores) for path, scores in best_paths(frames, most=most)]
-        parts = [part for path in paths for part in performed(path, cut=cut)]
-        tubes += suppressed(parts, overlap=overlap)
-    return tubes
