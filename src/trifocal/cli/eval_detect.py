@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -54,7 +55,8 @@ def eval_detect(
 ) -> None:
     """Compare detections with labels: average precision per class, and whether place or class goes wrong.
 
-    With `--detections`, tubes and rows of a file are read off at the labelled frames. With `--model`, a model looks at
+    With `--detections`, tubes and rows of a file are read off at the labelled frames; videos that only one of the two
+    files knows are told. With `--model`, a model looks at
     the clip around each labelled frame and everything it says counts, without linking, as published figures are
     measured; with `--policy reference-…` it is shown the frames of the released loaders.
     """
@@ -104,12 +106,17 @@ def _read(path: Path, labels: Labels, *, start_s: float) -> tuple[Detections, li
 
     if not path.is_file():
         raise InvalidInput(f"there is no file {path}", remedy="Give the path of detections.")
-    found, tubes = read_detections(path, labels, start_s=start_s)
+    found, tubes = read_detections(path, labels, start_s=start_s, note=_warn)
     if tubes is not None and not all(one.measured for one in labels.videos):
         raise InvalidInput(
             "the tubes count in pixels, and the labels do not tell the size of the pictures", remedy="Give --videos."
         )
     return found, tubes
+
+
+def _warn(sentence: str) -> None:
+    """What changes the figures and may not be meant."""
+    stderr().print(visible(sentence), style="dim" if sys.stderr.isatty() else None, markup=False, soft_wrap=True)
 
 
 def _look(reference: str, labels: Labels, videos: Path, *, device: str | None, **facts: Any) -> Detections:

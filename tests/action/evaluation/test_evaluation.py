@@ -17,7 +17,7 @@ from trifocal.action.evaluation import (
     error_kinds,
     evaluate,
     frame_map,
-    link_class,
+    link_classes,
     oracles,
     save_plot,
     truth_tubes,
@@ -312,6 +312,11 @@ def test_the_command(labels: Labels, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert written["figures"]["video_map@.5"] == pytest.approx((4 / 6 + 2 / 3) / 2, abs=1e-5)
     assert {row["class"] for row in written["classes"]} == {"walk", "wave"}
     assert (tmp_path / "plot.png").stat().st_size > 5000
+    assert run([*words[:-1], str(tmp_path / "found.json")]) == 0
+    assert "their actors count as missed: 1 video ('v_10')" in capsys.readouterr().err
+    (tmp_path / "other.csv").write_text("stdin,0.0,0.1,0.1,0.2,0.2,1,0.9\n")
+    assert run([*words[:-1], str(tmp_path / "other.csv")]) == 2
+    assert "it has 1 video ('stdin'), they have 3 videos ('v', 'v_1', 'v_10')" in capsys.readouterr().err
     assert run([*words, "--policy", "old"]) == 2
     assert "fixed, multisports" in capsys.readouterr().err
 
@@ -320,4 +325,4 @@ def test_the_plot_names_its_reason(labels: Labels, tmp_path: Path) -> None:
     result = evaluate(labels, perfect(labels))
     with pytest.raises(InvalidInput, match="cannot be written"):
         save_plot(result, tmp_path / "absent" / "x.png")
-    assert link_class(perfect(labels), number=1)[0].video == "v"
+    assert link_classes(perfect(labels), labels)[1][0].video == "v"

@@ -22,6 +22,8 @@ from trifocal.action.tube import Tube
 from trifocal.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from trifocal.action.labels import Labels, VideoLabels
 
 __all__ = ["read_detections", "read_tubes"]
@@ -30,25 +32,43 @@ _FARTHEST_S = 0.5
 """How far a row's second may be from a labelled frame that it is the nearest to."""
 
 
-def read_detections(path: Path, labels: Labels, *, start_s: float = 0.0) -> tuple[Detections, list[Tube] | None]:
+def read_detections(
+    path: Path, labels: Labels, *, start_s: float = 0.0, note: Callable[[str], None] | None = None
+) -> tuple[Detections, list[Tube] | None]:
     """What a detector wrote, in the labels' own classes, pixels and frame numbers.
 
     Args:
         path: csv or JSON.
         labels: that it will be compared with.
         start_s: the videos' second that is the labels' second 0 (-900 for AVA's clips that begin at second 900).
+        note: told, in a sentence, of videos that only one of the two files knows, or that no labelled frame is near.
 
     Returns:
         Single frames, and the tubes where the file has tubes.
 
     Raises:
-        InvalidInput: the file is wrong; the message names the line or the entry.
+        InvalidInput: the file is wrong, the message names the line or the entry; the labels know none of its videos.
     """
+    names = _Names(labels)
     if path.suffix.lower() == ".csv":
-        return _csv(path, labels, start_s), None
-    tubes = [_known(tube, labels, start_s) for tube in read_tubes(path)]
-    kept = [tube for tube in tubes if tube is not None]
-    return Detections.of_tubes(kept, labels), kept
+        found, tubes, looked_at = _csv(path, labels, start_s, names), None, set()
+    else:
+        reports, listed = _entries(path)
+        looked_at = {names.find(video) for video in reports}  # even where nobody was found
+        known = [(names.find(tube.video), tube) for tube in listed]
+        tubes = [
+            Tube(name, tube.actor, tube.times_s - start_s, tube.boxes_xyxy, dict(tube.actions))
+            for name, tube in known
+            if name is not None
+        ]
+        found = Detections.of_tubes(tubes, labels)
+        looked_at -= {tube.video for tube in tubes}
+    names.check(path)
+    if note is not None:
+        seen = looked_at | {found.videos[place] for place in np.unique(found.video).tolist()}
+        for sentence in names.told(seen):
+            note(sentence)
+    return found, tubes
 
 
 def read_tubes(path: Path) -> list[Tube]:
@@ -57,11 +77,20 @@ def read_tubes(path: Path) -> list[Tube]:
     Raises:
         InvalidInput: an entry is no tube; the message names it.
     """
+    return _entries(path)[1]
+
+
+def _entries(path: Path) -> tuple[list[str], list[Tube]]:
+    """The videos of reports, and all tubes."""
     value = read_json(path)
-    reports = value if isinstance(value, list) else [value]
+    videos: list[str] = []
     entries: list[Any] = []
-    for one in reports:
-        entries += one["tubes"] if isinstance(one, dict) and isinstance(one.get("tubes"), list) else [one]
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict) and isinstance(one.get("tubes"), list):
+            videos += [one["video"]] if isinstance(one.get("video"), str) else []
+            entries += one["tubes"]
+        else:
+            entries.append(one)
     tubes = []
     for place, entry in enumerate(entries):
         if not isinstance(entry, dict):
@@ -70,27 +99,68 @@ def read_tubes(path: Path) -> list[Tube]:
             tubes.append(Tube.from_dict(entry))
         except InvalidInput as error:
             raise wrong(path, f"tube {place}", error.message, error.remedy) from error
-    return tubes
+    return videos, tubes
 
 
-def _name(video: str, labels: Labels) -> str | None:
-    known = {one.video for one in labels.videos}
-    files = {one.file: one.video for one in labels.videos if one.file}
-    stem = Path(video).name.rpartition(".")[0] or Path(video).name
-    return next(
-        (one for one in (video, files.get(video), files.get(Path(video).name), Path(video).name, stem) if one in known),
-        None,
-    )
+class _Names:
+    """Which of the labels' videos the videos of a file are, and which are none.
+
+    Args:
+        labels: that the file is compared with.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        """Know the labels' videos and nothing of the file yet."""
+        self._known = {one.video for one in labels.videos}
+        self._files = {one.file: one.video for one in labels.videos if one.file}
+        self._found: dict[str, str | None] = {}
+
+    def find(self, video: str) -> str | None:
+        """The labels' id of a video; None where they do not know it. It is remembered that the file has it."""
+        if video not in self._found:
+            file = Path(video).name
+            tried = (video, self._files.get(video), self._files.get(file), file, file.rpartition(".")[0] or file)
+            self._found[video] = next((one for one in tried if one in self._known), None)
+        return self._found[video]
+
+    def check(self, path: Path) -> None:
+        """Refuse a file of other videos.
+
+        Raises:
+            InvalidInput: it names videos, and the labels know none of them.
+        """
+        if self._found and not any(self._found.values()):
+            raise InvalidInput(
+                f"no video of {path} is in the labels: it has {_some(self._found)}, they have {_some(self._known)}",
+                remedy="Name its videos as the labels do, folder and ending aside, or give labels of them.",
+            )
+
+    def told(self, seen: Collection[str | None]) -> list[str]:
+        """What does not fit, a sentence each.
+
+        Args:
+            seen: ids of videos with a detection at a labelled frame, or in which nobody was found.
+        """
+        strangers = [video for video, name in self._found.items() if name is None]
+        named = {name for name in self._found.values() if name is not None}
+        out = []
+        if silent := self._known - named:
+            out.append(f"without any detection, so that all their actors count as missed: {_some(silent)}")
+        if away := named - set(seen):
+            out.append(f"without a detection near a labelled frame (is the start right?): {_some(away)}")
+        if strangers:
+            out.append(f"detections of videos that the labels do not have are left out: {_some(strangers)}")
+        return out
 
 
-def _known(tube: Tube, labels: Labels, start_s: float) -> Tube | None:
-    name = _name(tube.video, labels)
-    if name is None:
-        return None
-    return Tube(name, tube.actor, tube.times_s - start_s, tube.boxes_xyxy, dict(tube.actions))
+def _some(videos: Collection[str], *, most: int = 3) -> str:
+    """The first few of some videos by name, and how many there are."""
+    first = ", ".join(repr(one) for one in sorted(videos)[:most])
+    count = f"{len(videos)} video" + ("" if len(videos) == 1 else "s")
+    return f"{count} ({first}{', …' if len(videos) > most else ''})"
 
 
-def _csv(path: Path, labels: Labels, start_s: float) -> Detections:
+def _csv(path: Path, labels: Labels, start_s: float, names: _Names) -> Detections:
     ids = {number: place for place, number in enumerate(labels.classes.ids)}
     videos = tuple(one.video for one in labels.videos)
     said: dict[int, dict[float, dict[tuple[float, ...], dict[int, float]]]] = {}  # by video, second, box and class
@@ -107,7 +177,7 @@ def _csv(path: Path, labels: Labels, start_s: float) -> Detections:
             raise wrong(path, f"line {line}", f"{error}", "Give numbers after the video.") from error
         if not np.isfinite([second, *corners, action, score]).all():
             raise wrong(path, f"line {line}", "a number is not finite", "Drop the row.")
-        name = _name(cells[0].strip(), labels)
+        name = names.find(cells[0].strip())
         if name is None:
             continue
         place = videos.index(name)
