@@ -182,6 +182,7 @@ def test_pruning_leaves_the_others_alone(clip: torch.Tensor) -> None:
         {"class_heads": "joint"},
         {"class_readout": "dot", "class_prior": 0.1},
         {"class_queries": "shared"},
+        {"carry_classes": True},
         {"resample": "aligned"},
         {"time_code": "interpolated", "mode": "tube"},
         {"shared_conv_block": False},
@@ -194,6 +195,23 @@ def test_switches_train(change: dict[str, object], clip: torch.Tensor) -> None:
     layers = (out, *out.aux_outputs)
     sum(layer.class_logits.square().sum() + layer.boxes_cxcywh.sum() for layer in layers).backward()
     assert all(p.grad is not None for name, p in model.named_parameters() if "person" not in name)
+
+
+def test_what_is_carried_is_what_tells_classes_apart(clip: torch.Tensor) -> None:
+    plain, carrying = (detector(replace(CONFIG, carry_classes=carry)) for carry in (False, True))
+    carrying.load_state_dict(plain.state_dict())
+
+    def logits() -> list[torch.Tensor]:
+        with torch.inference_mode():
+            return [model(clip[None]).class_logits for model in (plain, carrying)]
+
+    own = logits()
+    assert not torch.allclose(own[0], own[1], atol=1e-3)
+    with torch.no_grad():
+        for model in (plain, carrying):
+            model.decoder.class_queries.copy_(model.decoder.class_queries[:1].expand(CONFIG.classes, -1))
+    alike = logits()
+    assert torch.allclose(alike[0], alike[1], atol=1e-6)
 
 
 def test_the_image_network_is_frozen_and_not_saved() -> None:

@@ -54,13 +54,22 @@ class ClassifyLayer(nn.Module):
         dropout: while training.
         split_heads: half of the heads for content, half for position, as published; else every head has both.
         shared_block: one convolution block applied three times, as published, or three.
+        carry_classes: add to what the class queries saw what tells each from their mean; nothing, as published.
     """
 
     def __init__(
-        self, width: int, hidden: int, *, heads: int, dropout: float, split_heads: bool, shared_block: bool
+        self,
+        width: int,
+        hidden: int,
+        *,
+        heads: int,
+        dropout: float,
+        split_heads: bool,
+        shared_block: bool,
+        carry_classes: bool,
     ) -> None:
         super().__init__()
-        self.heads, self.split_heads = heads, split_heads
+        self.heads, self.split_heads, self.carry_classes = heads, split_heads, carry_classes
         self.actor_feed_forward = FeedForward(width, hidden, dropout=dropout)
         self.map_norm = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(ConvBlock(width) for _ in range(1 if shared_block else 3))
@@ -103,6 +112,8 @@ class ClassifyLayer(nn.Module):
         looked = self._look(content, by_place, context)
         weights = content if by_place is None else torch.cat((content, by_place.expand_as(content)), 1)
         classes: Tensor = self.output(looked.transpose(1, 2).flatten(2))
+        if self.carry_classes:
+            classes = classes + (queries - queries.mean(1, keepdim=True))
         return self.feed_forward(classes), weights
 
     def places(self, query_box: Tensor, position: Tensor) -> Tensor:

@@ -105,6 +105,8 @@ class DetectorConfig:
         class_heads: "split" gives half of the heads to content and half to position; "joint" gives every head both.
         mask_class_attention: keep class queries from looking at padding.
         shared_conv_block: one block applied three times in each classifying layer, or three blocks.
+        carry_classes: add to what class queries saw what tells each from their mean. As published nothing is added, so
+            that class queries that look alike are alike in the next layer.
         class_queries: "each" has one query per class; "shared" one query for all, whose output a linear layer reads
             (one attention map for all classes: what the paper compares with).
         class_readout: "mean" over the channels as published, or "dot" with a learned vector per class.
@@ -135,6 +137,7 @@ class DetectorConfig:
     class_heads: Literal["split", "joint"] = "split"
     mask_class_attention: bool = False
     shared_conv_block: bool = True
+    carry_classes: bool = False
     class_queries: Literal["each", "shared"] = "each"
     class_readout: Literal["mean", "dot"] = "mean"
     class_prior: float | None = None

@@ -99,6 +99,7 @@ class Decoder(nn.Module):
                 dropout=config.dropout,
                 split_heads=config.class_heads == "split",
                 shared_block=config.shared_conv_block,
+                carry_classes=config.carry_classes,
             )
             for _ in range(config.decoder_layers)
         )
