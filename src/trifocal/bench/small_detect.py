@@ -6,7 +6,7 @@
 
 `train` uses the loop of `trifocal.training` and resumes. Training has two stages: first with one map for all classes,
 then from there (`--start`) once more with one map, and once with a query, and so a map, for each class. The queries
-begin as copies of the one, so both second stages begin as the same function and have the same budget. `report` gives
+begin around the one, so both second stages begin as nearly the same function and have the same budget. `report` gives
 frame-AP at IoU .5 on held-out seeds by class and by kind of class (body: the pose tells; context: only something
 outside does), and how much of a class's attention falls on the object that decides it.
 """
@@ -53,7 +53,7 @@ SMALL: Final = replace(
     encoder_layers=1,
     decoder_layers=2,
 )
-"""The shipped detector's configuration."""
+"""Sizes of the detector that ships and of its rival; `configuration` says what their class queries are."""
 
 SPLITS: Final = {
     "val": SplitPlan(first_seed=2_000_000, videos=60, clips=3),
@@ -101,8 +101,12 @@ class SmallDetection(Task):
         return summary
 
     def parameter_groups(self) -> dict[str, NamedParameters]:
-        """All alike: the body is frozen."""
-        return {"model": [(name, one) for name, one in self.model.named_parameters() if one.requires_grad]}
+        """Class queries learn at a rate of their own; the body is frozen."""
+        groups: dict[str, list[tuple[str, torch.nn.Parameter]]] = {"model": [], "queries": []}
+        for name, one in self.model.named_parameters():
+            if one.requires_grad:
+                groups["queries" if name == "decoder.class_queries" else "model"].append((name, one))
+        return dict(groups)
 
 
 def _mirrored(maps: tuple[torch.Tensor, ...], targets: Targets) -> Batch:
@@ -244,10 +248,12 @@ def _train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     model = Detector(config)
     if arguments.start is not None:
-        grow_queries(model, load_file(arguments.start / "best.safetensors"))
+        run = arguments.start / "best.safetensors"
+        grow_queries(model, load_file(run if run.exists() else arguments.start / "model.safetensors"))
     recipe = TrainConfig(
         epochs=arguments.epochs,
         lr=arguments.lr,
+        group_lr={"queries": 5 * arguments.lr},
         schedule="cosine",
         warmup=0.03,
         weight_decay=1e-4,
@@ -274,8 +280,8 @@ def _train(arguments: argparse.Namespace) -> None:
     print(f"best epoch {result.best_epoch}: {result.best:.4f}")
 
 
-def grow_queries(model: Detector, first: dict[str, torch.Tensor], *, noise: float = 0.05) -> None:
-    """Begin where another run ended; one query for all classes becomes one for each, a little apart."""
+def grow_queries(model: Detector, first: dict[str, torch.Tensor], *, noise: float = 1.0) -> None:
+    """Begin where another run ended; one query for all classes becomes one for each, as far apart as untrained ones."""
     state = dict(first)
     query, wanted = state["decoder.class_queries"], model.decoder.class_queries
     if len(query) != len(wanted):
@@ -286,8 +292,8 @@ def grow_queries(model: Detector, first: dict[str, torch.Tensor], *, noise: floa
 
 
 def configuration(arguments: argparse.Namespace) -> DetectorConfig:
-    """The shipped configuration, or its rival with one attention map for all classes."""
-    return replace(SMALL, class_queries="shared") if arguments.shared_map else SMALL
+    """One attention map for all classes, or a query for each that is told from the others in every layer."""
+    return replace(SMALL, class_queries="shared") if arguments.shared_map else replace(SMALL, carry_classes=True)
 
 
 def _clips(folder: Path, name: str, config: DetectorConfig) -> ClipSet:
@@ -339,7 +345,7 @@ def main(words: list[str] | None = None) -> None:
     train.add_argument("data", type=Path)
     train.add_argument("--out", type=Path, required=True)
     train.add_argument("--shared-map", action="store_true")
-    train.add_argument("--start", type=Path, help="a run to begin from")
+    train.add_argument("--start", type=Path, help="a run or a model's folder to begin from")
     train.add_argument("--epochs", type=int, default=16)
     train.add_argument("--batch", type=int, default=8)
     train.add_argument("--lr", type=float, default=8e-4)

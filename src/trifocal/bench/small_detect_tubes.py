@@ -134,14 +134,16 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--model", default="default", help="default, or a model's folder")
     parser.add_argument("--videos", type=int, default=60)
     parser.add_argument("--duration-s", type=float, default=8.0)
-    parser.add_argument("--out", type=Path, default=Path("bench/small_detect"))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="of watching; all by default")
+    parser.add_argument("--out", type=Path, default=Path("bench/small_detect/tubes.json"), help="a JSON file")
     given = parser.parse_args(words)
     model = load_action_model(given.model)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), model=model, videos=given.videos, duration_s=given.duration_s, ways=WAYS)
-    given.out.mkdir(parents=True, exist_ok=True)
+        ways = {way: WAYS[way] for way in given.ways}
+        found = measure(Path(folder), model=model, videos=given.videos, duration_s=given.duration_s, ways=ways)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     result = {"machine": machine(), "model": model.name, **found}
-    (given.out / "tubes.json").write_text(json.dumps(result, indent=2) + "\n")
+    given.out.write_text(json.dumps(result, indent=2) + "\n")
     print("| way | frame-mAP@.5 | video-mAP@.2 | @.5 | body @.5 | context @.5 | CPU-s a minute |\n|" + "---|" * 7)
     for way, row in found["ways"].items():
         figures, kinds = row["figures"], row["by_kind"]
