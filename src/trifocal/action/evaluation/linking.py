@@ -8,7 +8,8 @@ From frame to frame the pair of tube and box is joined first that is worth most,
 s_i s_j / 2 (the step of Gkioxari and Malik, arXiv 1411.6031, and nearness, the IoU of grown boxes, for labels so far
 apart that an actor leaves its own box). Unlike best paths through a whole video, tubes begin and end where actors do,
 and there may be any number of them. Boxes that do not touch even when grown are never joined, nor are two of which one
-has a much nearer box in the other's frame, of whatever class: that is the actor, who has stopped or just begun.
+has a much nearer box in the other's frame, of whatever class: that is the actor, who has stopped or just begun. Nor
+does a tube go on with a box of a far lower score: where a detector tells everything, something is always near.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = ["link_classes"]
 _BRIDGE_S = 0.2
 """An actor or its action may be missed for less than this: four frames of 25 a second."""
 _NOTHING = 0.2
-"""Of a chain's highest score; what is lower is no wavering."""
+"""Part of the higher of two scores; with less, a box is none of that tube, which goes on as if it were not there."""
 _GROWN = 0.25
 """Longer sides by which a box is grown on each side for nearness, at least, so that an actor may move by half of one
 between labelled frames; where they are far apart, one for each second."""
@@ -73,17 +74,9 @@ def link_classes(
         frames = _Frames(one, found.index[rows], found.boxes_xyxy[rows])
         for number, own in enumerate(tubes):
             chains = frames.chains(found.scores[rows, number])
-            parts = [part for chain in chains for part in _performed(chain, cut=cut, reach=frames.reach, bridge=bridge)]
+            parts = [part for chain in chains for part in performed(chain, cut=cut, bridge=bridge)]
             own += suppressed(parts, overlap=overlap)
     return tubes
-
-
-def _performed(chain: ClassTube, *, cut: float, reach: int, bridge: int) -> Iterator[ClassTube]:
-    """The parts of a chain in which the actor does it; it has stopped where the score falls to next to nothing."""
-    least = cut * chain.scores.max()
-    for part in performed(chain, cut=_NOTHING, bridge=reach):
-        if part.scores.max() >= least:
-            yield from performed(part, cut=cut, bridge=bridge)
 
 
 class _Frames:
@@ -144,7 +137,8 @@ class _Frames:
             first, second = np.searchsorted(self._at, [at, to])
             worth[own] = self._between(at, to)[np.ix_(ends[own] - first, rows - second)]
         before, after = scores[ends][:, None], scores[rows][None]
-        return worth + before + after + 0.5 * before * after
+        alike = np.minimum(before, after) >= _NOTHING * np.maximum(before, after)
+        return np.where(alike, worth + before + after + 0.5 * before * after, -np.inf)
 
     def _between(self, at: int, to: int) -> NDArray[np.float64]:
         """The part of it that no score tells, for all boxes of two frames."""
