@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from trifocal.cli.labels import ExcludedOption, KindOption, MapOption, RateOption, StartOption, load, measured
+from trifocal.cli.labels import (
+    AttributeOption,
+    ExcludedOption,
+    KindOption,
+    MapOption,
+    RateOption,
+    StartOption,
+    load,
+    measured,
+)
 from trifocal.cli.model_options import DeviceOption, chosen_device
 from trifocal.cli.output import Format, FormatOption, plain, print_json, stderr, stdout, visible, writing
 from trifocal.cli.progress import count_progress
@@ -35,6 +44,7 @@ def eval_detect(
     label_map: MapOption = None,
     excluded: ExcludedOption = None,
     rate: RateOption = None,
+    attribute: AttributeOption = None,
     split: Annotated[str | None, typer.Option(help="Only this split of the labels.")] = None,
     videos: Annotated[
         Path | None,
@@ -56,9 +66,9 @@ def eval_detect(
     """Compare detections with labels: average precision per class, and whether place or class goes wrong.
 
     With `--detections`, tubes and rows of a file are read off at the labelled frames; videos that only one of the two
-    files knows are told. With `--model`, a model looks at
-    the clip around each labelled frame and everything it says counts, without linking, as published figures are
-    measured; with `--policy reference-…` it is shown the frames of the released loaders.
+    files knows are told. With `--model`, a model looks at the clip around each labelled frame and everything it says
+    counts, without linking, as published figures are measured; with `--policy reference-…` it is shown the frames of
+    the released loaders.
     """
     from trifocal.action.data.clips import VideoFolder
     from trifocal.action.evaluation import evaluate, save_plot
@@ -68,7 +78,7 @@ def eval_detect(
         raise InvalidInput(f"policy is {policy!r}", remedy=f"Give one of {', '.join(get_args(EvaluationPolicy))}.")
     if (detections is None) == (model is None):
         raise InvalidInput("one of --detections and --model is needed, and not both", remedy="Give one of the two.")
-    read = load(labels, kind, label_map, excluded, rate)
+    read = load(labels, kind, label_map, excluded, rate, attribute)
     read = read.split(split) if split is not None else read
     if videos is not None:
         with VideoFolder(videos) as frames:

@@ -30,6 +30,21 @@ def test_names_survive_and_are_found_beside_the_csv(tmp_path: Path) -> None:
     assert read_labels(path, label_map=tmp_path / "other.json").classes.names == ("a", "b", "walk")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "item { name: \"sit\" id: 1 } item { label_id: 7, name: 'run' }",
+        'item {\n  name: "sit"  # seated\n  id: 1\n}\n# end\nitem {\n  name: "run"\n  label_id: 7\n  kind: PERSON\n}\n',
+    ],
+)
+def test_items_may_stand_on_a_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.pbtxt").write_text(text)
+    assert read_label_map(tmp_path / "x.pbtxt") == LabelMap(("sit", "run"), (1, 7))
+    (tmp_path / "x.pbtxt").write_text("item { " + text)
+    with pytest.raises(InvalidInput, match="line 1: it says 'item {"):
+        read_label_map(tmp_path / "x.pbtxt")
+
+
 def test_the_published_evaluator_reads_its_lines(tmp_path: Path) -> None:
     """It looks at lines that begin with two spaces and `name:` or `id:`."""
     lines = write_label_map(LabelMap.of(["sit"]), tmp_path / "x.csv").read_text().splitlines()

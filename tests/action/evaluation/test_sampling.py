@@ -251,6 +251,19 @@ def test_videos_that_only_one_side_knows_are_told(tmp_path: Path) -> None:
     assert notes == []
 
 
+def test_actions_of_a_csv_are_meant_by_name_where_names_stand_beside_it(tmp_path: Path) -> None:
+    labels = Labels(CLASSES, (leaving("v", 25.0, 4),))
+    name, number = CLASSES.names[0], CLASSES.ids[0]
+    path = tmp_path / "found.csv"
+    path.write_text(f"v,0.000,0.1,0.1,0.2,0.4,{number + 70},0.75\n")
+    assert np.isnan(read_detections(path, labels)[0].scores).all()  # a number that the labels lack
+    path.with_suffix(".pbtxt").write_text(f'item {{ name: "{name}" id: {number + 70} }}')
+    assert np.nanmax(read_detections(path, labels)[0].scores[:, 0]) == 0.75
+    path.with_suffix(".pbtxt").write_text(f'item {{ name: "none of them" id: {number} }}')
+    path.write_text(f"v,0.000,0.1,0.1,0.2,0.4,{number},0.5\n")
+    assert np.nanmax(read_detections(path, labels)[0].scores[:, 0]) == 0.5
+
+
 def test_a_wavering_score_is_one_tube_and_one_next_to_nothing_ends_it() -> None:
     one = leaving("v", 25.0, 4)
     labels = Labels(CLASSES, (one,))

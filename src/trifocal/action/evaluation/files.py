@@ -1,9 +1,10 @@
 """Detections from files: an AVA csv with scores, or the JSON that `trifocal detect` writes.
 
 Csv rows are `video,second,x1,y1,x2,y2,action,score` with corners in parts of the frame; rows of one video, second and
-box are one detection with several scores, and each labelled frame takes the rows of the second nearest to it. The JSON
-is a report, a list of reports, or a list of tubes, which are read off at the labelled frames. A video that the labels
-do not know by its full name is looked up without folder and ending.
+box are one detection with several scores, and each labelled frame takes the rows of the second nearest to it. Actions
+are meant by name where a label map stands beside the csv (`x.pbtxt`), else by the labels' numbers. The JSON is a
+report, a list of reports, or a list of tubes, which are read off at the labelled frames. A video that the labels do not
+know by its full name is looked up without folder and ending.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trifocal.action.data.formats.label_maps import label_map_beside, read_label_map
 from trifocal.action.data.formats.rows import read_json, read_text, wrong
 from trifocal.action.evaluation.sampling import moment_reach, nearest_moments
 from trifocal.action.evaluation.tables import Detections
@@ -24,7 +26,7 @@ from trifocal.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from trifocal.action.labels import Labels, VideoLabels
+    from trifocal.action.labels import LabelMap, Labels, VideoLabels
 
 __all__ = ["read_detections", "read_tubes"]
 
@@ -160,8 +162,18 @@ def _some(videos: Collection[str], *, most: int = 3) -> str:
     return f"{count} ({first}{', …' if len(videos) > most else ''})"
 
 
+def _columns(path: Path, classes: LabelMap) -> dict[int, int]:
+    """The labels' class of each number of a csv: by name where a label map stands beside the csv, else by number."""
+    beside = label_map_beside(path)
+    if beside.is_file():
+        own, places = read_label_map(beside), {name: place for place, name in enumerate(classes.names)}
+        if named := {number: places[name] for name, number in zip(own.names, own.ids, strict=True) if name in places}:
+            return named
+    return {number: place for place, number in enumerate(classes.ids)}
+
+
 def _csv(path: Path, labels: Labels, start_s: float, names: _Names) -> Detections:
-    ids = {number: place for place, number in enumerate(labels.classes.ids)}
+    ids = _columns(path, labels.classes)
     videos = tuple(one.video for one in labels.videos)
     said: dict[int, dict[float, dict[tuple[float, ...], dict[int, float]]]] = {}  # by video, second, box and class
     for line, cells in enumerate(csv.reader(io.StringIO(read_text(path))), start=1):
@@ -189,7 +201,7 @@ def _csv(path: Path, labels: Labels, start_s: float, names: _Names) -> Detection
         if action in ids:
             boxes.setdefault(box, {})[ids[int(action)]] = score
     rows = [row for place, moments in said.items() for row in _at_labelled_frames(place, moments, labels.videos[place])]
-    scores = np.full((len(rows), len(ids)), np.nan)
+    scores = np.full((len(rows), len(labels.classes)), np.nan)
     for number, (*_, own) in enumerate(rows):
         for column, value in own.items():
             scores[number, column] = value

@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 
 __all__ = ["check_label_map", "label_map_beside", "numbered", "read_label_map", "write_label_map"]
 
-_NAME = re.compile(r"""^name\s*:\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*(?:\#.*)?$""")
-_ID = re.compile(r"^(?:id|label_id)\s*:\s*(\d+)\s*(?:#.*)?$")
+_PART = re.compile(
+    r"""\s*+ (?: (?P<skipped> \#[^\n]* | [,;] )
+          | (?P<opens> \w++ \s*+ :? \s*+ \{ )
+          | (?P<closes> \} )
+          | (?P<key> \w++ ) \s*+ : \s*+ (?:
+                "(?P<double> (?:[^"\\\n]|\\.)* )" | '(?P<single> (?:[^'\\\n]|\\.)* )' | (?P<bare> [^\s{}\#"',;]+ ) ) )
+        """,
+    re.VERBOSE,
+)
+"""What a pbtxt consists of; fields may stand on lines of their own or side by side."""
 _OURS = "# written by trifocal with "
 
 
@@ -127,26 +135,27 @@ def _pbtxt_pairs(path: Path) -> list[tuple[int, str]]:
     pairs: list[tuple[int, str]] = []
     name: str | None = None
     number: int | None = None
-    inside = False
-    for place, line in enumerate(read_text(path).splitlines(), start=1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        if text.endswith("{"):
+    inside, at, text = False, 0, read_text(path).rstrip()
+    while at < len(text):
+        part = _PART.match(text, at)
+        start = at if part is None else part.end() - len(part[0].lstrip())
+        line = f"line {text.count(chr(10), 0, start) + 1}"
+        fits = part is not None and (part["skipped"] is not None or inside != (part["opens"] is not None))
+        if part is None or not fits:
+            said = text[start:].strip().partition("\n")[0]
+            raise wrong(path, line, f"it says {said[:40]!r}", 'Give items such as item { name: "bend" id: 1 }.')
+        at = part.end()
+        if part["opens"] is not None:
             inside, name, number = True, None, None
-        elif text == "}":
-            if not inside or name is None or number is None:
-                raise wrong(path, f"line {place}", "an item ends without a name or an id", "Give both in each item.")
+        elif part["closes"] is not None:
+            if name is None or number is None:
+                raise wrong(path, line, "an item ends without a name or an id", "Give both in each item.")
             pairs.append((number, name))
             inside = False
-        elif named := _NAME.match(text):
-            name = re.sub(r"\\(.)", r"\1", named.group(1) if named.group(1) is not None else named.group(2))
-        elif counted := _ID.match(text):
-            number = int(counted.group(1))
-        elif not (inside and ":" in text):
-            raise wrong(
-                path, f"line {place}", f"it says {text[:40]!r}", 'Give items such as item { name: "bend" id: 1 }.'
-            )
+        elif part["key"] == "name" and part["bare"] is None:
+            name = re.sub(r"\\(.)", r"\1", part["double"] if part["double"] is not None else part["single"])
+        elif part["key"] in ("id", "label_id") and part["bare"] is not None and part["bare"].isdecimal():
+            number = int(part["bare"])
     if inside:
         raise wrong(path, "its end", "the last item is not closed", "Add the closing brace.")
     return pairs
