@@ -41,7 +41,7 @@ def test_items_may_stand_on_a_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.pbtxt").write_text(text)
     assert read_label_map(tmp_path / "x.pbtxt") == LabelMap(("sit", "run"), (1, 7))
     (tmp_path / "x.pbtxt").write_text("item { " + text)
-    with pytest.raises(InvalidInput, match="line 1: it says 'item {"):
+    with pytest.raises(InvalidInput, match=r"line 1: it says 'item \{"):
         read_label_map(tmp_path / "x.pbtxt")
 
 
