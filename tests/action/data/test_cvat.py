@@ -177,6 +177,13 @@ def test_a_class_that_was_added_by_hand(tmp_path: Path) -> None:
             '{"version": 1, "classes": [{"id": 1, "name": "a"}], "excluded": [], "looked_at": [1]}',
             "<trifocal>: a value cannot be used",
         ),
+        *(
+            (
+                f'{{"version": 1, "classes": [{{"id": 1, "name": "a"}}], "excluded": [], "looked_at": {runs}}}',
+                "<trifocal>: a value cannot be used: the frames looked at are no rising runs",
+            )
+            for runs in ("[[0, 9000000000]]", "[[0, 50], [0, 50]]", "[[5, 3]]", "[[-5, 3]]")
+        ),
     ],
 )
 def test_wrong_words_of_our_own(tmp_path: Path, own: str, told: str) -> None:

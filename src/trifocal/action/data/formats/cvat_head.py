@@ -161,8 +161,7 @@ def _own(path: Path, text: str, size: tuple[int, int], labelled: NDArray[np.int6
             tuple(field(path, where, one, "id", int) for one in entries),
         )
         if "looked_at" in told:
-            pieces = [np.arange(first, min(stop, MOST_FRAMES)) for first, stop in told["looked_at"]]
-            labelled = np.concatenate([np.zeros(0, np.int64), *pieces]).astype(np.int64)
+            labelled = _of_runs(told["looked_at"])
         left_out = tuple(int(one) for one in excluded)
     except InvalidInput as error:
         raise wrong(path, where, error.message, error.remedy) from error
@@ -180,6 +179,19 @@ def _own(path: Path, text: str, size: tuple[int, int], labelled: NDArray[np.int6
         untracked_from=told.get("untracked_from"),
         file=told.get("file"),
     )
+
+
+def _of_runs(pairs: list[Any]) -> NDArray[np.int64]:
+    """Frames from (first, end) pairs.
+
+    Raises:
+        ValueError: they do not rise, or go beyond what a video can have.
+        TypeError: they are no pairs of numbers.
+    """
+    edges = np.array(pairs, np.int64).reshape(-1, 2)
+    if (np.diff(edges.ravel(), prepend=0) < 0).any() or edges.max(initial=0) > MOST_FRAMES:
+        raise ValueError(f"the frames looked at are no rising runs up to {MOST_FRAMES}")
+    return np.concatenate([np.zeros(0, np.int64), *(np.arange(first, end) for first, end in edges)])
 
 
 def regular(labelled: NDArray[np.int64]) -> int | None:
