@@ -178,10 +178,12 @@ def _actions(box: Element, label: str, attributes: Sequence[str], known: Collect
 def split_actions(text: str, known: Collection[str] = ()) -> list[str]:
     """Names with commas between; a name of `known` may have commas itself, as "talk to (e.g., self, a group)"."""
     parts = text.split(",")
+    most = 1 + max((name.count(",") for name in known), default=0)
     names: list[str] = []
     first = 0
     while first < len(parts):
-        joined = ((stop, ",".join(parts[first:stop]).strip()) for stop in range(len(parts), first, -1))
+        stops = range(min(len(parts), first + most), first, -1)
+        joined = ((stop, ",".join(parts[first:stop]).strip()) for stop in stops)
         stop, name = next(((stop, name) for stop, name in joined if name in known), (first + 1, parts[first].strip()))
         if name in known or name not in _NONE:
             names.append(name)
