@@ -96,20 +96,35 @@ def test_raw_pictures_through_the_standard_input(model: Path) -> None:
     assert json.loads(done.stdout)["end_s"] < 2
 
 
+INTERRUPTIBLE = """
+import signal, sys
+from trifocal.cli.app import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
+main(sys.argv[1:])
+"""
+
+
 def test_what_was_seen_before_an_interrupt_is_kept(model: Path, tmp_path: Path) -> None:
     raw = np.random.default_rng(1).integers(0, 255, (200, HEIGHT, WIDTH, 3), np.uint8).tobytes()
-    out = [tmp_path / "x.json", tmp_path / "x.vtt"]
-    command = [sys.executable, "-m", "trifocal", "detect", "-", "--model", str(model), "--linker", "online"]
+    out, said = [tmp_path / "x.json", tmp_path / "x.vtt"], [tmp_path / "out.txt", tmp_path / "err.txt"]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "detect", "-", "--model", str(model), "--linker", "online"]
     command += ["--size", f"{WIDTH}x{HEIGHT}", "--fps", str(FPS), "--out", str(out[0]), "--out", str(out[1])]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    with (
+        said[0].open("wb") as shown,
+        said[1].open("wb") as told,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=shown, stderr=told) as running,
+    ):
         assert running.stdin is not None
         running.stdin.write(raw)
         running.stdin.flush()  # a pipe holds few of these pictures, so most are taken; and the stream stays open
         running.send_signal(signal.SIGINT)
-        shown, said = (stream.read().decode() for stream in (running.stdout, running.stderr) if stream is not None)
-        assert running.wait() == 0, said
-    assert "actor 1" in shown
-    assert "interrupted: this is what was seen until" in said
+        try:
+            code = running.wait(timeout=120)
+        finally:
+            running.kill()
+    assert code == 0, said[1].read_text()
+    assert "actor 1" in said[0].read_text()
+    assert "interrupted: this is what was seen until" in said[1].read_text()
     report = json.loads(out[0].read_text())
     assert report["tubes"]
     assert 0 < report["end_s"] < 20
